@@ -1,0 +1,69 @@
+"""lipsync_nb: audio-driven lip-sync of a recorded person, for notebooks.
+
+Names are loaded on first use, so that ``import lipsync_nb`` is fast and a missing system library
+is reported by the call that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .audio import load_speech, mel_spectrogram
+    from .avatar import Avatar, demo_folder, demo_speeches, load_avatar
+    from .cache import Template
+    from .errors import LipsyncError
+    from .pipeline import FrameStream, RenderResult, iter_frames, render
+    from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
+    from .timing import Timings
+    from .unet328 import untrained_generator
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "audio": ("load_speech", "mel_spectrogram"),
+    "avatar": ("Avatar", "demo_folder", "demo_speeches", "load_avatar"),
+    "cache": ("Template",),
+    "errors": ("LipsyncError",),
+    "pipeline": ("FrameStream", "RenderResult", "iter_frames", "render"),
+    "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
+    "timing": ("Timings",),
+    "unet328": ("untrained_generator",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Avatar",
+    "Box",
+    "Frame",
+    "FrameStream",
+    "LipsyncError",
+    "ModelSpec",
+    "Progress",
+    "RenderConfig",
+    "RenderResult",
+    "Speech",
+    "Template",
+    "Timings",
+    "demo_folder",
+    "demo_speeches",
+    "iter_frames",
+    "load_avatar",
+    "load_speech",
+    "mel_spectrogram",
+    "render",
+    "untrained_generator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,181 @@
+"""Speech in, feature track out: decoding, mel spectrogram, windows, audio encoder.
+
+Formulas follow the published SyncTalk_2D inference script (``ave`` mode).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import librosa
+import numpy as np
+
+from .errors import NotFoundError, SpeechError
+from .records import FEATURE_SIZE, SAMPLE_RATE, FloatArray, Speech
+
+PRE_EMPHASIS = 0.97
+N_FFT = 800
+HOP_LENGTH = 200
+NUM_MELS = 80
+MEL_COLUMNS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+WINDOW_COLUMNS = 16
+FEATURE_FPS = 25
+MIN_SPEECH_SECONDS = 0.2
+
+WindowEncoder = Callable[[FloatArray], FloatArray]
+
+
+def load_speech(path: str | Path) -> Speech:
+    """Read a speech file, or a ready feature track.
+
+    Args:
+        path: anything ffmpeg's libraries decode (any sample rate and number of channels; the
+            sound of a video), or a ``.npy`` file of float ``[n, 512]`` features.
+
+    Returns:
+        `Speech` with ``samples`` float32 ``[n]`` (16 kHz mono, about -1..1) or ``features``
+        float32 ``[n, 512]``.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SpeechError: nothing could be decoded, it is shorter than 0.2 s, or the
+            feature track has another shape.
+
+    Example:
+        >>> load_speech(lnb.demo_speeches()["hello"]).duration_seconds  # doctest: +SKIP
+        6.4
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NotFoundError(f"{path}: no such speech file.")
+    if path.suffix.lower() == ".npy":
+        return Speech(features=_read_feature_track(path), path=path)
+    samples = np.concatenate([np.zeros(0, np.float32), *_decode_blocks(path)])
+    _check_length(samples, path)
+    return Speech(samples=samples, path=path)
+
+
+def _check_length(samples: FloatArray, path: Path) -> None:
+    seconds = len(samples) / SAMPLE_RATE
+    if seconds == 0:
+        raise SpeechError(f"{path}: the sound track is empty, expected at least 0.2 s of speech.")
+    if seconds < MIN_SPEECH_SECONDS:
+        raise SpeechError(f"{path}: found {seconds:.3f} s of sound, expected at least 0.2 s.")
+
+
+def _read_feature_track(path: Path) -> FloatArray:
+    try:
+        track = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise SpeechError(f"{path}: not a readable .npy file of numbers.") from error
+    expected = f"expected float [n, {FEATURE_SIZE}] with n >= 1"
+    if not isinstance(track, np.ndarray) or track.ndim != 2 or track.shape[1] != FEATURE_SIZE:
+        raise SpeechError(f"{path}: found features of shape {np.shape(track)}, {expected}.")
+    if len(track) == 0 or not np.issubdtype(track.dtype, np.floating):
+        raise SpeechError(f"{path}: found {len(track)} rows of {track.dtype}, {expected}.")
+    if not np.isfinite(track).all():
+        raise SpeechError(f"{path}: the features hold values that are not finite.")
+    return np.ascontiguousarray(track, dtype=np.float32)
+
+
+def _decode_blocks(path: Path) -> Iterator[FloatArray]:
+    """Yield the first sound track as float32 blocks, 16 kHz mono."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise SpeechError(f"{path}: found no sound track, expected speech.")
+            resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+            for frame in container.decode(container.streams.audio[0]):
+                for block in resampler.resample(frame):
+                    yield block.to_ndarray()[0]
+            for block in resampler.resample(None):
+                yield block.to_ndarray()[0]
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpeechError(f"{path}: not decodable as sound ({reason}).") from error
+
+
+def mel_spectrogram(samples: FloatArray) -> FloatArray:
+    """Normalised mel spectrogram of the speech.
+
+    Args:
+        samples: float32 ``[n]``, mono, 16 kHz, about -1..1.
+
+    Returns:
+        float32 ``[80, 1 + n // 200]``, values -4..4, 80 columns a second.
+    """
+    emphasised = np.append(samples[:1], samples[1:] - np.float32(PRE_EMPHASIS) * samples[:-1])
+    stft = librosa.stft(
+        emphasised.astype(np.float32),
+        n_fft=N_FFT,
+        hop_length=HOP_LENGTH,
+        win_length=N_FFT,
+        window="hann",
+        center=True,
+        pad_mode="constant",
+    )
+    mel = _mel_filters() @ np.abs(stft)
+    decibel = 20 * np.log10(np.maximum(1e-5, mel)) - 20
+    return np.asarray(np.clip(8 * (decibel + 100) / 100 - 4, -4, 4), np.float32)
+
+
+@functools.cache
+def _mel_filters() -> FloatArray:
+    filters = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=NUM_MELS, fmin=55, fmax=7600, htk=False, norm="slaney"
+    )
+    return np.asarray(filters, np.float32)
+
+
+def num_windows(columns: int) -> int:
+    """Number of audio windows, one a video frame at 25 fps, of a mel of so many columns."""
+    return int((columns - WINDOW_COLUMNS) / MEL_COLUMNS_PER_SECOND * FEATURE_FPS) + 2
+
+
+def window_starts(columns: int) -> np.ndarray:
+    """First mel column of every window: int64 ``[windows]``; the last ones are moved to fit."""
+    frames = np.arange(num_windows(columns))
+    starts = MEL_COLUMNS_PER_SECOND * frames // FEATURE_FPS
+    return np.minimum(starts, columns - WINDOW_COLUMNS)
+
+
+def mel_windows(mel: FloatArray) -> FloatArray:
+    """Cut a mel ``[80, columns]`` into float32 ``[windows, 1, 80, 16]`` for the audio encoder."""
+    starts = window_starts(mel.shape[1])
+    views = np.lib.stride_tricks.sliding_window_view(mel, WINDOW_COLUMNS, axis=1)
+    return np.ascontiguousarray(views[:, starts].transpose(1, 0, 2)[:, None])
+
+
+def feature_track(windows: FloatArray, encode: WindowEncoder, batch_size: int = 64) -> FloatArray:
+    """Encode mel windows into the track that holds one row for every video frame.
+
+    Args:
+        windows: float32 ``[n, 1, 80, 16]``.
+        encode: audio encoder, ``[k, 1, 80, 16] -> [k, 512]``.
+        batch_size: windows an encoder call gets.
+
+    Returns:
+        float32 ``[n + 2, 512]``: the first and the last row are repeated once.
+    """
+    rows = [encode(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
+    track = np.concatenate([row.reshape(len(row), FEATURE_SIZE) for row in rows])
+    return np.concatenate([track[:1], track, track[-1:]]).astype(np.float32)
+
+
+def speech_features(speech: Speech, encode: WindowEncoder | None) -> FloatArray:
+    """Feature track float32 ``[frames, 512]`` of a speech, encoded if it is not a track already.
+
+    Raises:
+        SpeechError: the speech is sound, and there is no audio encoder to encode it.
+    """
+    if speech.features is not None:
+        return speech.features
+    if encode is None or speech.samples is None:
+        raise SpeechError(
+            f"{speech.path or 'speech'}: found sound, but the avatar has no audio encoder; "
+            "expected models/audio_encoder.onnx, audio_encoder=..., or a .npy feature track."
+        )
+    return feature_track(mel_windows(mel_spectrogram(speech.samples)), encode)

@@ -1,0 +1,138 @@
+"""The command line: ``lipsync-nb render`` and ``lipsync-nb demo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import LipsyncError
+from .records import Progress, RenderConfig, Speech, option_choices
+
+if TYPE_CHECKING:
+    from .avatar import Avatar
+    from .pipeline import RenderResult
+
+DEMO_OUTPUT = "lipsync_demo.mp4"
+DEMO_SPEECH = "hello"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0: done, 2: bad input (one sentence on stderr), 130: interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except LipsyncError as error:
+        print(f"lipsync-nb: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lipsync-nb: interrupted, nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lipsync-nb", description="Audio-driven lip-sync of a recorded person."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    render = commands.add_parser("render", help="render a speech on an avatar")
+    render.add_argument("avatar", help="avatar folder, or 'demo'")
+    render.add_argument("speech", help="sound file, video with sound, or .npy feature track")
+    render.add_argument("out", help="OUT.mp4, or a new folder for pictures")
+    render.add_argument("--generator", help="generator network to use instead of the avatar's")
+    render.add_argument("--audio-encoder", help="audio encoder to use instead of the avatar's")
+    _add_config(render)
+    render.set_defaults(run=_render)
+    demo = commands.add_parser("demo", help="render the demo avatar")
+    demo.add_argument("out", nargs="?", default=DEMO_OUTPUT, help=f"default: {DEMO_OUTPUT}")
+    _add_config(demo)
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    """One option for every field of `RenderConfig`."""
+    group = parser.add_argument_group("rendering")
+    for option in fields(RenderConfig):
+        choices = option_choices(option.name)
+        group.add_argument(
+            "--" + option.name.replace("_", "-"),
+            type=str if choices else int,
+            choices=choices or None,
+            default=option.default,
+            metavar=None if choices else "N",
+            help=f"{_help(option)} (default: {option.default})",
+        )
+
+
+def _help(option: Field[Any]) -> str:
+    return str(option.metadata["help"]).replace("%", "%%")
+
+
+def _config(options: argparse.Namespace) -> RenderConfig:
+    return RenderConfig(**{f.name: getattr(options, f.name) for f in fields(RenderConfig)})
+
+
+def _render(options: argparse.Namespace) -> None:
+    from .audio import load_speech
+    from .avatar import load_avatar
+
+    config = _config(options)
+    speech = load_speech(options.speech)
+    avatar = load_avatar(options.avatar, options.generator, options.audio_encoder)
+    _render_to(options.out, avatar, speech, config)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .audio import load_speech
+    from .avatar import demo_speeches, load_avatar
+
+    config = _config(options)
+    speech = load_speech(demo_speeches()[DEMO_SPEECH])
+    _render_to(options.out, load_avatar("demo"), speech, config)
+
+
+def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -> None:
+    from .pipeline import render
+
+    with ProgressBar() as bar:
+        result = render(avatar, speech, out, config, bar)
+    print(_report(result))
+
+
+def _report(result: RenderResult) -> str:
+    timings = result.timings
+    return (
+        f"{timings}\n\n{result.path.resolve()}\n{result.num_frames} frames in "
+        f"{timings.wall_seconds:.1f} s, {timings.fps:.1f} FPS on {result.provider}"
+    )
+
+
+class ProgressBar:
+    """A tqdm bar with ETA, used as a `ProgressCallback`; it starts with the first frame."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=progress.total, unit="frame", dynamic_ncols=True)
+        self._bar.update(progress.done - self._bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

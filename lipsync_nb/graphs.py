@@ -1,0 +1,82 @@
+"""Surgery on ONNX graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from .errors import NetworkError
+
+BATCH_AXIS = "N"
+
+
+def with_dynamic_batch(model_bytes: bytes) -> bytes:
+    """Give a graph that was exported for a batch of one a dynamic batch axis.
+
+    Inputs and outputs get a named first axis; constants that hold the batch of one in a shape
+    (of Reshape and Resize) are rewritten. Whether the result is right has to be tried: a
+    graph may hold the batch in places that this does not know.
+
+    Args:
+        model_bytes: a serialised ONNX model.
+
+    Returns:
+        The serialised model with the axis named ``N``.
+
+    Raises:
+        NetworkError: the bytes are not an ONNX model whose shapes can be inferred.
+    """
+    try:
+        model = shape_inference.infer_shapes(onnx.load_from_string(model_bytes))
+    except Exception as error:  # protobuf and onnx raise many kinds
+        raise NetworkError(f"shapes of the graph cannot be inferred ({error}).") from error
+    shapes = _known_shapes(model.graph)
+    constants = _constants(model.graph)
+    for node in model.graph.node:
+        _free_batch(model.graph, node, shapes, constants)
+    del model.graph.value_info[:]
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def _known_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    values = [*graph.input, *graph.value_info, *graph.output]
+    return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    found = {i.name: numpy_helper.to_array(i) for i in graph.initializer if len(i.dims) <= 1}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    return found
+
+
+def _free_batch(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    shapes: dict[str, list[int]],
+    constants: dict[str, np.ndarray],
+) -> None:
+    """Rewrite the constant shape of one node so that its first axis is no longer fixed."""
+    if node.op_type == "Reshape" and node.input[1] in constants:
+        shape = constants[node.input[1]].copy()
+        if len(shape) and shape[0] == 1:
+            shape[0] = -1 if -1 not in shape else 0
+            node.input[1] = _add_constant(graph, node, shape)
+    elif node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in constants:
+        before = shapes.get(node.input[0], [])
+        sizes = constants[node.input[3]].astype(np.float32)
+        if len(before) == len(sizes) and all(before):
+            node.input[2] = _add_constant(graph, node, sizes / np.array(before, np.float32))
+            del node.input[3]
+
+
+def _add_constant(graph: onnx.GraphProto, node: onnx.NodeProto, value: np.ndarray) -> str:
+    name = f"{node.output[0]}_dynamic_batch"
+    graph.initializer.append(numpy_helper.from_array(value, name))
+    return name

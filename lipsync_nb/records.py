@@ -1,0 +1,277 @@
+"""Records that flow between the stages; they check their own arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import AvatarError, ConfigError, SpeechError
+
+FloatArray = npt.NDArray[np.float32]
+ImageArray = npt.NDArray[np.uint8]
+IndexArray = npt.NDArray[np.int64]
+
+SAMPLE_RATE = 16_000
+FEATURE_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Box:
+    """Face box in pixels of the full frame, half-open: rows ``y1:y2``, columns ``x1:x2``."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+    def __post_init__(self) -> None:
+        if self.x2 <= self.x1 or self.y2 <= self.y1:
+            raise AvatarError(
+                f"box [{self.x1}, {self.y1}, {self.x2}, {self.y2}] is empty, "
+                "expected x1 < x2 and y1 < y2."
+            )
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.y1, self.y2)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.x1, self.x2)
+
+    @property
+    def width(self) -> int:
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> int:
+        return self.y2 - self.y1
+
+    def is_inside(self, width: int, height: int) -> bool:
+        """Whether the box lies within a frame of this size in pixels."""
+        return self.x1 >= 0 and self.y1 >= 0 and self.x2 <= width and self.y2 <= height
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a generator sees and gives: the geometry, channels and audio of one network family.
+
+    Attributes:
+        crop_size: the face box is resized to this square, in pixels.
+        margin: the network sees the crop without a ring of this many pixels.
+        mask: filled black in the second picture: x, y, width, height in pixels of the inside.
+        interpolation: OpenCV's name for the resize to the crop and back to the box.
+        image_channels: order of the two pictures in the input's channels.
+        rows_before, rows_after: the feature rows ``[i - before, i + after)`` go with frame i.
+        audio_shape: the rows, flattened one after the other, are reshaped to this.
+        fps: video frames a second that the features belong to.
+    """
+
+    name: str
+    crop_size: int
+    margin: int
+    mask: tuple[int, int, int, int]
+    interpolation: str
+    image_channels: tuple[str, str]
+    rows_before: int
+    rows_after: int
+    audio_shape: tuple[int, int, int]
+    fps: int
+
+    @property
+    def input_size(self) -> int:
+        """Side of the network's picture in pixels."""
+        return self.crop_size - 2 * self.margin
+
+    @property
+    def inside(self) -> slice:
+        """Rows (and columns) of the crop that the network sees and repaints."""
+        return slice(self.margin, self.crop_size - self.margin)
+
+    @property
+    def mask_rows(self) -> slice:
+        return slice(self.mask[1], self.mask[1] + self.mask[3])
+
+    @property
+    def mask_columns(self) -> slice:
+        return slice(self.mask[0], self.mask[0] + self.mask[2])
+
+
+SYNCTALK_328 = ModelSpec(
+    name="SyncTalk_2D 328",
+    crop_size=328,
+    margin=4,
+    mask=(5, 5, 310, 305),
+    interpolation="cubic",
+    image_channels=("roi", "masked"),
+    rows_before=8,
+    rows_after=8,
+    audio_shape=(32, 16, 16),
+    fps=25,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """Sound to speak: ``samples`` float32 ``[n]`` 16 kHz mono, or ``features`` ``[n, 512]``.
+
+    ``path`` is the file that the sound track of a video is taken from, at its own sample rate;
+    without it the samples themselves become the sound track.
+    """
+
+    samples: FloatArray | None = None
+    features: FloatArray | None = None
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.samples is None) == (self.features is None):
+            raise SpeechError("Speech takes either samples or features, found both or neither.")
+        if self.samples is not None and self.samples.ndim != 1:
+            raise SpeechError(f"found samples of shape {self.samples.shape}, expected [n].")
+        track = self.features
+        if track is not None and (track.ndim != 2 or track.shape[1] != FEATURE_SIZE):
+            raise SpeechError(f"found features of shape {track.shape}, expected [n, 512].")
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the sound, or of the video that a feature track makes at 25 fps."""
+        if self.samples is not None:
+            return len(self.samples) / SAMPLE_RATE
+        return len(self.features) / SYNCTALK_328.fps if self.features is not None else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One call of the generator.
+
+    Attributes:
+        frame_indices: int64 ``[n]``, output frames.
+        template_indices: int64 ``[n]``, the template frame each of them is painted on.
+        visual: float32 ``[n, 6, s, s]``, 0..1, BGR.
+        audio: float32 ``[n, 32, 16, 16]``.
+    """
+
+    frame_indices: IndexArray
+    template_indices: IndexArray
+    visual: FloatArray
+    audio: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the generator painted: ``images`` uint8 ``[n, s, s, 3]`` BGR for these frames."""
+
+    frame_indices: IndexArray
+    template_indices: IndexArray
+    images: ImageArray
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A finished output frame; ``data`` is uint8 ``[H, W, 3]`` BGR and belongs to the receiver."""
+
+    index: int
+    template_index: int
+    time_seconds: float
+    data: ImageArray
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a render is: frames done, frames in all, speed and seconds still to go."""
+
+    done: int
+    total: int
+    elapsed_seconds: float
+
+    @property
+    def fps(self) -> float:
+        return self.done / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+
+    @property
+    def eta_seconds(self) -> float:
+        return (self.total - self.done) / self.fps if self.fps > 0 else float("inf")
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def _option(default: Any, text: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How to render. Every field carries its help text and limits in its metadata.
+
+    Raises:
+        ConfigError: a value is of another type, out of range or not among the choices.
+
+    Example:
+        >>> RenderConfig(batch_size=8, n_jobs=2).batch_size
+        8
+    """
+
+    batch_size: int = _option(4, "frames the generator gets at once", min=1, max=256)
+    n_jobs: int = _option(
+        2, "joblib workers that composite frames (-1: one a core)", min=-1, max=256
+    )
+    order: Literal["pingpong", "index"] = _option(
+        "pingpong", "template frame of output frame i: to and fro, or i itself, wrapping around"
+    )
+    audio_edges: Literal["zero", "repeat"] = _option(
+        "zero", "feature rows before the first and after the last: zeros, or the edge row"
+    )
+    provider: Literal["auto", "cpu", "cuda"] = _option(
+        "auto", "ONNX Runtime's execution provider; auto takes CUDA where it loads"
+    )
+    num_threads: int = _option(
+        0, "threads of one network on the CPU (0: ONNX Runtime decides)", min=0, max=256
+    )
+    max_frames: int = _option(0, "stop after so many frames (0: the whole speech)", min=0)
+    image_format: Literal["jpg", "png"] = _option("jpg", "pictures of a folder of frames")
+    jpeg_quality: int = _option(95, "quality of JPEG frames", min=1, max=100)
+    crf: int = _option(18, "H.264 quality: 0 is lossless, 51 the smallest file", min=0, max=51)
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
+        _option("veryfast", "H.264 encoder's trade of speed for size")
+    )
+    audio_bitrate: int = _option(
+        128_000, "AAC bits a second of the sound track", min=16_000, max=512_000
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check_option(option, getattr(self, option.name))
+        if self.n_jobs == 0:
+            raise ConfigError("n_jobs: found 0, expected 1 or more, or -1 for one a core.")
+
+
+def option_choices(name: str) -> tuple[str, ...]:
+    """The values that a field of `RenderConfig` may take, or none if it is a number."""
+    return get_args(get_type_hints(RenderConfig)[name])
+
+
+def _check_option(option: Field[Any], value: Any) -> None:
+    name, choices = option.name, option_choices(option.name)
+    if choices and value not in choices:
+        raise ConfigError(f"{name}: found {value!r}, expected one of {', '.join(choices)}.")
+    if choices:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ConfigError(f"{name}: found {value!r}, expected a whole number.")
+    low, high = option.metadata.get("min"), option.metadata.get("max")
+    if low is not None and value < low:
+        raise ConfigError(f"{name}: found {value}, expected at least {low}.")
+    if high is not None and value > high:
+        raise ConfigError(f"{name}: found {value}, expected at most {high}.")

@@ -1,0 +1,65 @@
+"""The command line: exit codes, one sentence on stderr, nothing else on the console."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+
+from lipsync_nb.cli import main
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lipsync_nb.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_render(tmp_path: Path, synctalk_folder: Path, speech_file: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = run("render", synctalk_folder, speech_file, out, "--batch-size", 2, "--n-jobs", 2)
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout
+    assert "inference" in done.stdout
+    for line in done.stderr.replace("\r", "\n").splitlines():
+        assert not line.strip() or "frame" in line, f"not our own line: {line}"
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].frames > 20
+        assert len(container.streams.audio) == 1
+
+
+def test_render_into_a_folder(tmp_path: Path, synctalk_folder: Path, speech_file: Path) -> None:
+    arguments = ["render", synctalk_folder, speech_file, tmp_path / "frames"]
+    assert main([*map(str, arguments), "--max-frames", "3", "--image-format", "png"]) == 0
+    assert len(list((tmp_path / "frames").glob("*.png"))) == 3
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, speech_file: Path) -> None:
+    done = run("render", tmp_path / "nowhere", speech_file, tmp_path / "out.mp4")
+    assert done.returncode == 2
+    assert done.stderr == f"lipsync-nb: {tmp_path / 'nowhere'}: no such avatar folder.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--batch-size", "0", "batch_size: found 0, expected at least 1."),
+        ("--crf", "99", "crf: found 99, expected at most 51."),
+        ("--n-jobs", "0", "n_jobs: found 0, expected 1 or more, or -1 for one a core."),
+    ],
+)
+def test_values_out_of_range(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["render", "demo", "x.wav", "out.mp4", option, value]) == 2
+    assert capsys.readouterr().err == f"lipsync-nb: {message}\n"
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["render", "--help"])
+    assert stop.value.code == 0
+    help_text = capsys.readouterr().out
+    for option in ("--batch-size", "--audio-edges", "--provider", "--crf", "--generator"):
+        assert option in help_text

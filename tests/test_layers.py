@@ -1,0 +1,73 @@
+"""The package's data flows one way: a module imports only from layers below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lipsync_nb
+
+PACKAGE = Path(lipsync_nb.__file__).parent
+LAYERS = [
+    {"errors", "records", "timing"},
+    {"imaging", "graphs", "unet328", "cache"},
+    {"audio", "batching", "inference", "compositing", "video"},
+    {"avatar"},
+    {"pipeline"},
+    {"cli"},
+]
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+# Within a layer, only these lean on a neighbour: words and tools that the others build on.
+NEIGHBOURS = {("records", "errors"), ("cache", "imaging")}
+
+
+def layer_of(module: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if module in layer)
+
+
+def imports_of(module: str) -> set[str]:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1]
+    return {n.module for n in nodes if n.module}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_only_from_below(module: str) -> None:
+    for imported in imports_of(module):
+        below = layer_of(imported) < layer_of(module)
+        assert below or (module, imported) in NEIGHBOURS, f"{module} imports {imported}"
+
+
+def test_every_layered_module_exists() -> None:
+    assert set().union(*LAYERS) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_stay_small(module: str) -> None:
+    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 450
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            docstring = ast.get_docstring(node) or ""
+            length = (node.end_lineno or 0) - node.lineno - docstring.count("\n")
+            assert length <= 60, f"{module}.{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) < len(LAYERS) - 1])
+def test_only_the_faces_print_or_know_widgets(module: str) -> None:
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    calls = {
+        n.func.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
+    names = {
+        a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+    }
+    assert "print" not in calls
+    assert not names & {"ipywidgets", "IPython", "matplotlib"}
+
+
+def test_public_names_resolve_and_are_documented() -> None:
+    for name in lipsync_nb.__all__:
+        assert getattr(lipsync_nb, name).__doc__, name

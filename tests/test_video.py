@@ -1,0 +1,163 @@
+"""Video in and out: sizes, colours, sound, and results that appear only when complete."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from builders import tone_speech
+
+import lipsync_nb as lnb
+from lipsync_nb.errors import AvatarError, OutputError
+from lipsync_nb.records import ImageArray, RenderConfig, Speech
+from lipsync_nb.video import ImageFolderSink, Mp4Sink, iter_video, open_sink
+
+
+def picture(width: int, height: int, shift: int = 0) -> ImageArray:
+    y, x = np.mgrid[:height, :width]
+    colours = [(x + shift) * 255 // (width + 20), y * 255 // height, (x + y) % 256 // 2 + 60]
+    return np.stack(colours, axis=-1).astype(np.uint8)
+
+
+def silent(frames: int) -> Speech:
+    return Speech(features=np.zeros((frames, 512), np.float32))
+
+
+def write_all(sink: Any, images: list[ImageArray]) -> None:
+    with sink:
+        for image in images:
+            sink.write(image)
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 96), (161, 97), (64, 200)])
+def test_mp4_keeps_frames_and_colours(tmp_path: Path, width: int, height: int) -> None:
+    images = [picture(width, height, i) for i in range(12)]
+    write_all(Mp4Sink(tmp_path / "v.mp4", silent(12), 25, RenderConfig(crf=8)), images)
+    read = list(iter_video(tmp_path / "v.mp4"))
+    assert len(read) == 12
+    for found, image in zip(read, images, strict=True):
+        inside = found[:height, :width].astype(int)
+        assert np.abs(inside - image).mean() < 4
+
+
+def test_mp4_is_tagged_and_has_its_index_in_front(tmp_path: Path) -> None:
+    write_all(Mp4Sink(tmp_path / "v.mp4", silent(3), 25, RenderConfig()), [picture(64, 64)] * 3)
+    data = (tmp_path / "v.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.pix_fmt, context.colorspace, context.color_range) == ("yuv420p", 1, 1)
+        assert not container.streams.audio
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "expected_rate"),
+    [("s.wav", 16_000, 1, 16_000), ("s.flac", 96_000, 2, 48_000), ("s.mp3", 44_100, 2, 44_100)],
+)
+def test_sound_track_ends_with_the_pictures(
+    tmp_path: Path, name: str, rate: int, channels: int, expected_rate: int
+) -> None:
+    tone_speech(tmp_path / name, 3.0, rate, channels)
+    speech = lnb.load_speech(tmp_path / name)
+    images = [picture(64, 48, i) for i in range(74)]
+    write_all(Mp4Sink(tmp_path / "v.mp4", speech, 25, RenderConfig()), images)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        audio, video = container.streams.audio[0], container.streams.video[0]
+        assert (audio.codec_context.name, audio.codec_context.sample_rate) == ("aac", expected_rate)
+        assert audio.codec_context.layout.nb_channels == channels
+        seconds = [float(s.duration * s.time_base) for s in (audio, video)]
+        assert abs(seconds[0] - seconds[1]) < 1 / 25
+        assert video.frames == 74
+
+
+def test_sound_in_the_video_is_in_time(tmp_path: Path) -> None:
+    """A click at 1.6 s of the samples is at 1.6 s of the decoded sound track."""
+    samples = np.zeros(3 * 16_000, np.float32)
+    samples[25_600:25_700] = 0.9
+    images = [picture(64, 48)] * 75
+    write_all(Mp4Sink(tmp_path / "v.mp4", Speech(samples=samples), 25, RenderConfig()), images)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        blocks = [(f.time, f.to_ndarray()[0]) for f in container.decode(audio=0)]
+    times = np.concatenate([t + np.arange(len(b)) / 16_000 for t, b in blocks])
+    loud = times[np.abs(np.concatenate([b for _, b in blocks])) > 0.4]
+    assert loud.min() == pytest.approx(1.6, abs=0.005)
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), Mp4Sink(path, silent(9), 25, RenderConfig()) as sink:
+        sink.write(picture(64, 48))
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_folder_of_frames(tmp_path: Path, kind: str) -> None:
+    images = [picture(80, 60, i) for i in range(3)]
+    config = RenderConfig(image_format=kind)
+    write_all(ImageFolderSink(tmp_path / "out", config), images)
+    files = sorted((tmp_path / "out").iterdir())
+    assert [f.name for f in files] == [f"00000{i}.{kind}" for i in range(3)]
+    import cv2
+
+    for file, image in zip(files, images, strict=True):
+        difference = np.abs(cv2.imread(str(file)).astype(int) - image)
+        assert difference.mean() < (3 if kind == "jpg" else 1e-9)
+
+
+def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="stop"),
+        ImageFolderSink(tmp_path / "out", RenderConfig()) as sink,
+    ):
+        sink.write(picture(80, 60))
+        raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def unwritable(tmp_path: Path) -> list[tuple[Path, str]]:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("mine")
+    (tmp_path / "folder.mp4").mkdir()
+    return [
+        (tmp_path / "no" / "v.mp4", "does not exist"),
+        (tmp_path / "v.avi", r"found suffix \.avi"),
+        (tmp_path / "full", "expected a new or empty folder"),
+        (tmp_path / "folder.mp4", "is a folder, expected a file name"),
+    ]
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_unwritable_outputs(tmp_path: Path, case: int) -> None:
+    path, message = unwritable(tmp_path)[case]
+    with pytest.raises(OutputError, match=message):
+        open_sink(path, silent(1), 25, RenderConfig())
+
+
+def broken_videos() -> list[tuple[str, Callable[[bytes], bytes]]]:
+    return [
+        ("truncated", lambda data: data[: len(data) * 2 // 3]),
+        ("empty", lambda data: b""),
+        ("text", lambda data: b"not a video"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "damage"), broken_videos())
+def test_broken_videos(tmp_path: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+    rng = np.random.default_rng(0)
+    noisy = [rng.integers(0, 255, (96, 160, 3)).astype(np.uint8) for _ in range(30)]
+    write_all(Mp4Sink(tmp_path / "v.mp4", silent(30), 25, RenderConfig()), noisy)
+    broken = tmp_path / f"{name}.mp4"
+    broken.write_bytes(damage((tmp_path / "v.mp4").read_bytes()))
+    with pytest.raises(AvatarError, match=f"{name}.mp4: "):
+        list(iter_video(broken))
+
+
+def test_a_file_without_pictures_is_no_video(tmp_path: Path) -> None:
+    tone_speech(tmp_path / "s.m4a", 1.0, 44_100, 1)
+    with pytest.raises(AvatarError, match="found no pictures"):
+        list(iter_video(tmp_path / "s.m4a"))

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from joblib import Parallel, delayed
 
-from .cache import Template
+from .cache import (
+    CachePolicy,
+    MemoryReport,
+    Pixels,
+    PlanarFrames,
+    Template,
+    check_boxes,
+    estimate_template,
+)
 from .errors import AvatarError, NotFoundError
-from .imaging import read_image
-from .records import SYNCTALK_328, Box, ImageArray, ModelSpec
-from .video import VIDEO_SUFFIXES, iter_video
+from .prepared import open_or_write, prepared_key
+from .records import SYNCTALK_328, Box, ModelSpec
+from .sources import FrameSource, find_frames, numbered
 
 NUM_LANDMARKS = 110
 LEFT_CONTOUR, RIGHT_CONTOUR, NOSE_BRIDGE = 1, 31, 52
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
-RECTANGLES_FILE = "cache/crop_rectangles.json"
+LANDMARKS_FOLDER, RECTANGLES_FILE = "landmarks", "cache/crop_rectangles.json"
 BoxSource = Literal["auto", "landmarks", "rectangles"]
 
 
@@ -32,7 +39,7 @@ class Avatar:
 
     Attributes:
         name: the folder's name.
-        template: frames and boxes in RAM.
+        template: frames and boxes.
         generator: the network that paints, or None where the folder has none.
         audio_encoder: the network from mel windows to features, or None.
         path: where it was loaded from.
@@ -76,6 +83,8 @@ def load_avatar(
     boxes: BoxSource = "auto",
     box: Sequence[int] | None = None,
     spec: ModelSpec = SYNCTALK_328,
+    cache: CachePolicy = "memory",
+    pixels: Pixels = "bgr",
 ) -> Avatar:
     """Load an avatar's frames, boxes and the paths of its networks.
 
@@ -88,6 +97,11 @@ def load_avatar(
             video and the landmarks that belong to pictures, else whichever is there.
         box: one face box ``(x1, y1, x2, y2)`` in pixels, half-open, for all frames.
         spec: geometry of the network.
+        cache: where frames are kept: ``memory``; ``mmap``, files that are written once beside
+            the avatar (or in the user's cache) and mapped; ``none``, read from the avatar's
+            own files at every use.
+        pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video encoder
+            takes as it is (where it cannot be, ``bgr`` with a warning).
 
     Raises:
         NotFoundError: the folder or a network that was named does not exist.
@@ -97,15 +111,17 @@ def load_avatar(
         >>> load_avatar("demo")
         Avatar('demo', 200 frames of 1280x720)
     """
-    root = demo_folder() if str(path) == "demo" else Path(path)
-    if not root.exists():
-        raise NotFoundError(f"{root}: no such avatar folder.")
-    frames, from_video = _load_frames(root)
-    found = _load_boxes(root, len(frames), boxes, box, from_video)
+    root = _root_of(path)
+    source = find_frames(root)
+    how = (boxes, None if box is None else [int(value) for value in box])
+
+    def read_boxes() -> list[Box]:
+        return _load_boxes(root, source.count, boxes, box, source.is_video)
+
     try:
-        template = Template(frames, found, spec)
+        template = _load_template(root, source, read_boxes, how, spec, cache, pixels)
     except AvatarError as error:
-        raise AvatarError(f"{root}: {error}") from error
+        raise _named(root, error) from error
     own_generator = _first_file(root, GENERATOR_FILES)
     own_encoder = _first_file(root, (AUDIO_ENCODER_FILE,))
     return Avatar(
@@ -115,6 +131,19 @@ def load_avatar(
         audio_encoder=_network(audio_encoder, own_encoder),
         path=root,
     )
+
+
+def _root_of(path: str | Path) -> Path:
+    root = demo_folder() if str(path) == "demo" else Path(path)
+    if not root.exists():
+        raise NotFoundError(f"{root}: no such avatar folder.")
+    return root
+
+
+def _named(root: Path, error: AvatarError) -> AvatarError:
+    """The error with the avatar's path in front, where it names none."""
+    text = str(error)
+    return error if text.startswith(str(root)) else AvatarError(f"{root}: {text}")
 
 
 def _first_file(root: Path, names: Sequence[str]) -> Path | None:
@@ -129,73 +158,93 @@ def _network(given: str | Path | None, own: Path | None) -> Path | None:
     return Path(given)
 
 
-def _load_frames(root: Path) -> tuple[list[ImageArray], bool]:
-    """Frames of an avatar, and whether they come from a video."""
-    if root.is_file() and root.suffix.lower() in VIDEO_SUFFIXES:
-        return list(iter_video(root)), True
-    if root.is_file():
-        return [_read_picture(root)], False
-    if (root / "full_body_img").is_dir():
-        files = _numbered(root / "full_body_img", IMAGE_SUFFIXES)
-        return _read_pictures(files), False
-    video = root / "full_body_video.mp4"
-    if video.is_file():
-        return list(iter_video(video)), True
-    raise AvatarError(
-        f"{root}: found no frames, expected full_body_img/ with pictures or full_body_video.mp4."
-    )
-
-
-def _numbered(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files 0, 1, 2, ... of a folder in the order of their numbers, none missing."""
-    files = [f for f in folder.iterdir() if f.suffix.lower() in suffixes and f.stem.isdecimal()]
-    if not files:
-        raise AvatarError(
-            f"{folder}: found no numbered files, expected 0{suffixes[0]}, 1{suffixes[0]}, ..."
+def _load_template(
+    root: Path,
+    source: FrameSource,
+    read_boxes: Callable[[], list[Box]],
+    how: tuple[object, ...],
+    spec: ModelSpec,
+    cache: CachePolicy,
+    pixels: Pixels,
+) -> Template:
+    """The template under a cache policy; ``how`` is what the boxes depend on beside files."""
+    pixels = _usable_pixels(root, source, cache, pixels)
+    if cache == "mmap":
+        key = prepared_key(_files_behind(root, source), pixels, *how)
+        prepared = open_or_write(
+            root,
+            key,
+            lambda: _inside(read_boxes(), source),
+            lambda found: source.stored(found, pixels),
+            spec.fps,
         )
-    files.sort(key=lambda file: int(file.stem))
-    for number, file in enumerate(files):
-        if int(file.stem) != number:
-            raise AvatarError(
-                f"{folder}: found {file.name} after number {number - 1}, "
-                f"expected {number}{file.suffix}."
-            )
-    return files
+        if prepared is not None:
+            return Template(prepared.frames, prepared.boxes, spec, "mmap")
+    if cache == "none":
+        return Template(source.reopened(), read_boxes(), spec, "none")
+    if pixels == "bgr":
+        frames = list(source.frames())
+        return Template(frames, read_boxes(), spec)
+    boxes = _inside(read_boxes(), source)
+    pictures, patches = zip(*source.stored(boxes, pixels), strict=True)
+    return Template(PlanarFrames(pictures, patches, boxes), boxes, spec)
 
 
-def _read_pictures(files: Sequence[Path]) -> list[ImageArray]:
-    """Read in parallel; errors come back as values, so that no worker is left behind."""
-    results = Parallel(n_jobs=-1, prefer="threads")(delayed(_try_picture)(f) for f in files)
-    for result in results:
-        if isinstance(result, AvatarError):
-            raise result
-    return list(results)
+def _inside(boxes: list[Box], source: FrameSource) -> list[Box]:
+    check_boxes(boxes, source.shape[1], source.shape[0])
+    return boxes
 
 
-def _try_picture(path: Path) -> ImageArray | AvatarError:
-    try:
-        return _read_picture(path)
-    except AvatarError as error:
-        return error
+def _usable_pixels(root: Path, source: FrameSource, cache: CachePolicy, pixels: Pixels) -> Pixels:
+    """``bgr`` in place of ``i420``, with a warning, where that cannot be."""
+    if pixels == "bgr":
+        return "bgr"
+    height, width = source.shape[:2]
+    if cache == "none":
+        reason = "cache 'none' keeps no frames"
+    elif width % 2 or height % 2:
+        reason = f"I420 needs even sizes, found {width}x{height}"
+    else:
+        return "i420"
+    warnings.warn(f"{root}: {reason}; pixels 'bgr' are used instead.", stacklevel=2)
+    return "bgr"
 
 
-def _read_picture(path: Path) -> ImageArray:
-    if not _is_complete(path):
-        raise AvatarError(f"{path}: the picture is truncated.")
-    image = read_image(str(path))
-    if image is None:
-        raise AvatarError(f"{path}: not a readable picture.")
-    return image
+def _files_behind(root: Path, source: FrameSource) -> list[Path]:
+    """The files that frames and boxes are read from, in a fixed order."""
+    boxes = [root.with_suffix(".lms"), root / RECTANGLES_FILE]
+    landmarks = sorted((root / LANDMARKS_FOLDER).glob("*.lms"))
+    return [*source.files, *landmarks, *(file for file in boxes if file.is_file())]
 
 
-def _is_complete(path: Path) -> bool:
-    """Whether a JPEG or PNG has its end marker (OpenCV fills what is missing with grey)."""
-    data = path.read_bytes()
-    if data[:2] == b"\xff\xd8":
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    if data[:4] == b"\x89PNG":
-        return b"IEND" in data[-32:]
-    return True
+def estimate_memory(
+    avatar: str | Path | tuple[int, int, int],
+    cache: CachePolicy = "memory",
+    pixels: Pixels = "bgr",
+    *,
+    boxes: BoxSource = "auto",
+    box: Sequence[int] | None = None,
+    spec: ModelSpec = SYNCTALK_328,
+) -> MemoryReport:
+    """What a template will cost under a cache policy, before it is loaded.
+
+    Args:
+        avatar: as `load_avatar` takes it (its first frame and its boxes are read); or width and
+            height in pixels and the number of frames.
+        cache, pixels, boxes, box, spec: as for `load_avatar`.
+
+    Example:
+        >>> print(estimate_memory((1280, 720, 500), "mmap", "i420").frames_bytes)
+        691200000
+    """
+    if isinstance(avatar, tuple):
+        width, height, count = avatar
+        return estimate_template(width, height, count, cache, pixels, spec)
+    root = _root_of(avatar)
+    source = find_frames(root)
+    found = _load_boxes(root, source.count, boxes, box, source.is_video)
+    height, width = source.shape[:2]
+    return estimate_template(width, height, found, cache, pixels, spec)
 
 
 def _load_boxes(
@@ -220,15 +269,15 @@ def _box_readers(root: Path, num_frames: int) -> dict[str, Callable[[], list[Box
     beside = root.with_suffix(".lms")
     if root.is_file() and beside.is_file():
         readers["landmarks"] = lambda: [_box_of_file(beside)]
-    if (root / "landmarks").is_dir():
-        readers["landmarks"] = lambda: _boxes_from_landmarks(root / "landmarks", num_frames)
+    if (root / LANDMARKS_FOLDER).is_dir():
+        readers["landmarks"] = lambda: _boxes_from_landmarks(root / LANDMARKS_FOLDER, num_frames)
     if (root / RECTANGLES_FILE).is_file():
         readers["rectangles"] = lambda: _boxes_from_rectangles(root / RECTANGLES_FILE, num_frames)
     return readers
 
 
 def _boxes_from_landmarks(folder: Path, num_frames: int) -> list[Box]:
-    files = _numbered(folder, (".lms",))
+    files = numbered(folder, (".lms",))
     if len(files) != num_frames:
         raise AvatarError(
             f"{folder}: found {len(files)} landmark files, "

@@ -24,12 +24,41 @@ INTERPOLATIONS = {
 }
 
 
-def resize(image: ImageArray, width: int, height: int, interpolation: str) -> ImageArray:
-    """Resize uint8 ``[h, w, 3]`` to ``[height, width, 3]`` with OpenCV's named interpolation."""
+# Limited-range BT.709 (ITU-R BT.709-6, items 3.2 to 3.4), with the columns in BGR order.
+_KB, _KR = 0.0722, 0.2126
+_KG = 1 - _KB - _KR
+_BGR_TO_YCBCR = (
+    np.array(
+        [
+            [219 * _KB, 219 * _KG, 219 * _KR],
+            [112, -112 * _KG / (1 - _KB), -112 * _KR / (1 - _KB)],
+            [-112 * _KB / (1 - _KR), -112 * _KG / (1 - _KR), 112],
+        ]
+    )
+    / 255
+)
+_BLACK = np.array([16, 128, 128])
+_YCBCR_TO_BGR = np.linalg.inv(_BGR_TO_YCBCR)
+_TO_YCBCR = np.hstack([_BGR_TO_YCBCR, _BLACK[:, None]]).astype(np.float32)
+_TO_BGR = np.hstack([_YCBCR_TO_BGR, -(_YCBCR_TO_BGR @ _BLACK)[:, None]]).astype(np.float32)
+
+
+def resize(
+    image: ImageArray, width: int, height: int, interpolation: str, out: ImageArray | None = None
+) -> ImageArray:
+    """Resize uint8 ``[h, w, 3]`` to ``[height, width, 3]`` with OpenCV's named interpolation.
+
+    Args:
+        out: written to and returned, where given (its rows may be those of a larger picture).
+    """
     if image.shape[:2] == (height, width):
-        return image.copy()
+        if out is None:
+            return image.copy()
+        out[:] = image
+        return out
     code = INTERPOLATIONS[interpolation]
-    return np.asarray(cv2.resize(image, (width, height), interpolation=code), np.uint8)
+    result = cv2.resize(image, (width, height), dst=out, interpolation=code)
+    return np.asarray(result, np.uint8)
 
 
 def crop_face(frame: ImageArray, box: Box, size: int, interpolation: str) -> ImageArray:
@@ -52,6 +81,76 @@ def write_image(path: Path, image: ImageArray, jpeg_quality: int = 95) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
     if not cv2.imwrite(str(path), image, options):
         raise OutputError(f"{path}: cannot be written.")
+
+
+def even_box(box: Box) -> Box:
+    """The box, widened to even pixels, as the half-size chroma planes of I420 need."""
+    return Box(box.x1 & ~1, box.y1 & ~1, box.x2 + (box.x2 & 1), box.y2 + (box.y2 & 1))
+
+
+def i420_planes(picture: ImageArray) -> tuple[ImageArray, ImageArray, ImageArray]:
+    """Views of an I420 picture's planes: luma ``[H, W]``, U and V ``[H/2, W/2]``.
+
+    Args:
+        picture: uint8 ``[H * 3 / 2, W]``, the planes one after the other without gaps, H and W
+            even: the layout of OpenCV and of ffmpeg's yuv420p.
+    """
+    height, width = picture.shape[0] * 2 // 3, picture.shape[1]
+    chroma = picture[height:].reshape(2, height // 2, width // 2)
+    return picture[:height], chroma[0], chroma[1]
+
+
+def paste_i420(
+    picture: ImageArray, image: ImageArray, x: int = 0, y: int = 0, room: ImageArray | None = None
+) -> None:
+    """Convert a BGR image and write it into an I420 picture, in place.
+
+    BT.709, limited range, chroma the mean of 2x2 pixels: within 2 of 255 of what ffmpeg makes.
+
+    Args:
+        picture: uint8 ``[H * 3 / 2, W]`` I420, see `i420_planes`.
+        image: uint8 ``[h, w, 3]`` BGR, h and w even.
+        x, y: where its upper left corner goes, even pixels.
+        room: uint8 ``[>= 6 * h * w]`` for the steps between, where many calls share it.
+    """
+    height, width = image.shape[:2]
+    size = height * width
+    room = np.empty(6 * size, np.uint8) if room is None else room[: 6 * size]
+    colours = room[: 3 * size].reshape(image.shape)
+    channels = list(room[3 * size :].reshape(3, height, width))
+    cv2.transform(image, _TO_YCBCR, dst=colours)
+    cv2.split(colours, channels)
+    luma, *chroma = i420_planes(picture)
+    luma[y : y + height, x : x + width] = channels[0]
+    rows, columns = slice(y // 2, (y + height) // 2), slice(x // 2, (x + width) // 2)
+    half = width // 2, height // 2
+    for channel, plane in zip(channels[1:], chroma, strict=True):
+        cv2.resize(channel, half, dst=plane[rows, columns], interpolation=cv2.INTER_AREA)
+
+
+def bgr_to_i420(image: ImageArray, out: ImageArray | None = None) -> ImageArray:
+    """Convert uint8 ``[H, W, 3]`` BGR of even size to I420 uint8 ``[H * 3 / 2, W]`` (BT.709).
+
+    Args:
+        out: written to and returned, where given.
+
+    Example:
+        >>> bgr_to_i420(np.zeros((4, 6, 3), np.uint8))[0, 0]
+        np.uint8(16)
+    """
+    height, width = image.shape[:2]
+    if out is None:
+        out = np.empty((height * 3 // 2, width), np.uint8)
+    paste_i420(out, image)
+    return out
+
+
+def i420_to_bgr(picture: ImageArray) -> ImageArray:
+    """Convert I420 uint8 ``[H * 3 / 2, W]`` (BT.709, limited) to uint8 ``[H, W, 3]`` BGR."""
+    luma, *chroma = i420_planes(picture)
+    size = luma.shape[1], luma.shape[0]
+    full = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in chroma]
+    return np.asarray(cv2.transform(cv2.merge([luma, *full]), _TO_BGR), np.uint8)
 
 
 def pad_to_even(image: ImageArray) -> ImageArray:

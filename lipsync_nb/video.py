@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from .errors import AvatarError, OutputError
-from .imaging import pad_to_even, write_image
+from .imaging import bgr_to_i420, i420_planes, i420_to_bgr, pad_to_even, write_image
 from .records import SAMPLE_RATE, ImageArray, RenderConfig, Speech
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
@@ -33,20 +34,105 @@ def iter_video(path: str | Path) -> Iterator[ImageArray]:
     Raises:
         AvatarError: the file is not decodable, holds no pictures, or breaks off.
     """
+    for frame in _decode(path):
+        yield _bgr(frame)
+
+
+def iter_video_planes(path: str | Path) -> Iterator[tuple[ImageArray, ImageArray]]:
+    """Yield each frame twice: I420 as decoded, and BGR as `iter_video` gives it.
+
+    Files that are tagged BT.709 are taken as they are; others are converted to it.
+
+    Yields:
+        uint8 ``[H * 3 / 2, W]`` I420 (BT.709, limited range), and uint8 ``[H, W, 3]`` BGR.
+
+    Raises:
+        AvatarError: as `iter_video`, or the height or width is odd.
+    """
+    for frame in _decode(path):
+        if frame.width % 2 or frame.height % 2:
+            raise AvatarError(f"{path}: is {frame.width}x{frame.height}, I420 needs even sizes.")
+        yield _i420(frame), _bgr(frame)
+
+
+def _bgr(frame: av.VideoFrame) -> ImageArray:
+    return frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
+
+
+def _i420(frame: av.VideoFrame) -> ImageArray:
+    limited = frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
+    if frame.format.name != "yuv420p" or frame.colorspace != _BT709 or not limited:
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+    return frame.to_ndarray().astype(np.uint8, copy=False)
+
+
+def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
+    with _open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        count = 0
+        for frame in container.decode(stream):
+            yield frame
+            count += 1
+        if count < stream.frames:
+            raise AvatarError(f"{path}: breaks off after {count} of {stream.frames} frames.")
+
+
+@contextlib.contextmanager
+def _open_video(path: str | Path) -> Iterator[Any]:
+    """The opened file; ffmpeg's errors in the body become `AvatarError`."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise AvatarError(f"{path}: found no pictures, expected a video.")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            count = 0
-            for frame in container.decode(stream):
-                yield frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
-                count += 1
-            if count < stream.frames:
-                raise AvatarError(f"{path}: breaks off after {count} of {stream.frames} frames.")
+            yield container
     except av.FFmpegError as error:
         raise AvatarError(f"{path}: not decodable as video ({error.strerror}).") from error
+
+
+class VideoFile:
+    """A video whose frames are read one by one, the file opened anew for each.
+
+    Args:
+        path: the file. Its packets are listed once, without decoding them.
+
+    Raises:
+        AvatarError: the file is not readable as a video.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        with _open_video(path) as container:
+            packets = container.demux(container.streams.video[0])
+            times = [p.pts for p in packets if p.size and not p.is_discard]
+        known = [time for time in times if time is not None]
+        self._count = len(times)
+        self._times = sorted(known) if len(set(known)) == len(times) else []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, index: int) -> ImageArray:
+        """Frame of this number, uint8 ``[H, W, 3]`` BGR, equal to that of `iter_video`.
+
+        Decodes from the key frame before it, or from the start where frames bear no times.
+        """
+        with _open_video(self.path) as container:
+            frame = self._find(container, index)
+            if frame is None:
+                raise AvatarError(f"{self.path}: found no frame {index} of {self._count}.")
+            return _bgr(frame)
+
+    def _find(self, container: Any, index: int) -> av.VideoFrame | None:
+        stream = container.streams.video[0]
+        frames = container.decode(stream)
+        if not self._times:
+            return next(itertools.islice(frames, index, None), None)
+        container.seek(self._times[index], stream=stream, backward=True)
+        wanted = self._times[index]
+        return next((frame for frame in frames if frame.pts == wanted), None)
 
 
 class Sink(Protocol):
@@ -64,7 +150,10 @@ class Sink(Protocol):
     ) -> None: ...
 
     def write(self, image: ImageArray) -> None:
-        """Take one frame, uint8 ``[H, W, 3]`` BGR."""
+        """Take one frame, uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` I420 (BT.709).
+
+        The array is not used after the call.
+        """
 
 
 def open_sink(
@@ -114,6 +203,8 @@ class ImageFolderSink:
         return self
 
     def write(self, image: ImageArray) -> None:
+        if image.ndim == 2:
+            image = i420_to_bgr(image)
         name = self._partial / f"{self._count:06d}.{self._config.image_format}"
         write_image(name, image, self._config.jpeg_quality)
         self._count += 1
@@ -157,16 +248,17 @@ class Mp4Sink:
         self._partial = Path(name)
         self._container = av.open(name, "w", options={"movflags": "+faststart"})
         self._video: Any = None
+        self._planes: ImageArray | None = None
         self._sound: _SoundTrack | None = None
         self._count = 0
 
     def __enter__(self) -> Mp4Sink:
         return self
 
-    def _open_streams(self, image: ImageArray) -> None:
+    def _open_streams(self, planes: ImageArray) -> None:
         options = {"crf": str(self._config.crf), "preset": self._config.preset}
         stream = self._container.add_stream("libx264", rate=self._fps, options=options)
-        stream.height, stream.width = image.shape[:2]
+        stream.height, stream.width = planes.shape[0] * 2 // 3, planes.shape[1]
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = Fraction(1, self._fps)
@@ -177,19 +269,19 @@ class Mp4Sink:
             self._sound = _SoundTrack(self._container, self._speech, self._config.audio_bitrate)
 
     def write(self, image: ImageArray) -> None:
-        image = pad_to_even(image)
+        planes = image if image.ndim == 2 else self._convert(pad_to_even(image))
         if self._video is None:
-            self._open_streams(image)
-        frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-        )
+            self._open_streams(planes)
+        frame = _video_frame(planes)
         frame.pts, frame.time_base = self._count, Fraction(1, self._fps)
         self._container.mux(self._video.encode(frame))
         self._count += 1
         if self._sound is not None:
             self._sound.write_until(self._count / self._fps)
+
+    def _convert(self, image: ImageArray) -> ImageArray:
+        self._planes = bgr_to_i420(image, self._planes)
+        return self._planes
 
     def _finish(self) -> None:
         if self._video is not None:
@@ -222,6 +314,22 @@ class Mp4Sink:
         with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             self._container.close()
         self._partial.unlink(missing_ok=True)
+
+
+def _video_frame(planes: ImageArray) -> av.VideoFrame:
+    """An I420 picture as ffmpeg's frame, which borrows the array where PyAV can.
+
+    x264 copies the pixels before ``encode`` returns, so that the array is free after it.
+    """
+    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+    if height % 4 == 0:
+        return av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+    # PyAV takes the height for a multiple of 4 when it borrows.
+    frame = av.VideoFrame(width, height, "yuv420p")
+    for target, plane in zip(frame.planes, i420_planes(planes), strict=True):
+        lines = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
+        lines[: plane.shape[0], : plane.shape[1]] = plane
+    return frame
 
 
 class _SoundTrack:

@@ -12,9 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .cache import (
-    CachePolicy,
     MemoryReport,
-    Pixels,
     PlanarFrames,
     Template,
     check_boxes,
@@ -22,7 +20,7 @@ from .cache import (
 )
 from .errors import AvatarError, NotFoundError
 from .prepared import open_or_write, prepared_key
-from .records import SYNCTALK_328, Box, ModelSpec
+from .records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
 from .sources import FrameSource, find_frames, numbered
 
 NUM_LANDMARKS = 110

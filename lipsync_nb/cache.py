@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, overload
+from typing import overload
 
 from .errors import AvatarError
 from .imaging import even_box, i420_to_bgr, resize
-from .records import SYNCTALK_328, Box, ImageArray, ModelSpec
+from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
 
-CachePolicy = Literal["none", "memory", "mmap"]
-Pixels = Literal["bgr", "i420"]
 Ring = tuple[ImageArray, ImageArray, ImageArray, ImageArray]
 
 

@@ -60,8 +60,17 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("rendering")
     for option in fields(RenderConfig):
         choices = option_choices(option.name)
+        flag = "--" + option.name.replace("_", "-")
+        if isinstance(option.default, bool):
+            group.add_argument(
+                flag,
+                action=argparse.BooleanOptionalAction,
+                default=option.default,
+                help=_help(option),
+            )
+            continue
         group.add_argument(
-            "--" + option.name.replace("_", "-"),
+            flag,
             type=str if choices else int,
             choices=choices or None,
             default=option.default,

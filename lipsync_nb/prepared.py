@@ -19,10 +19,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .cache import Pixels, PlanarFrames
+from .cache import PlanarFrames
 from .errors import AvatarError
 from .imaging import even_box
-from .records import Box, ImageArray
+from .records import Box, ImageArray, Pixels
 
 FORMAT_VERSION = 1
 META_FILE, FRAMES_FILE, PATCHES_FILE = "template.json", "frames.npy", "patches.npy"

@@ -17,6 +17,9 @@ ImageArray = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
 
 SAMPLE_RATE = 16_000
+CachePolicy = Literal["none", "memory", "mmap"]
+Pixels = Literal["bgr", "i420"]
+Precision = Literal["fp32", "fp16", "int8"]
 FEATURE_SIZE = 512
 
 
@@ -237,7 +240,43 @@ class RenderConfig:
         "auto", "ONNX Runtime's execution provider; auto takes CUDA where it loads"
     )
     num_threads: int = _option(
-        0, "threads of one network on the CPU (0: ONNX Runtime decides)", min=0, max=256
+        0, "threads of one network on the CPU (0: as the threads policy says)", min=0, max=256
+    )
+    threads: Literal["auto", "each"] = _option(
+        "auto",
+        "auto shares the cores among ONNX Runtime, OpenCV, x264 and joblib; with each of them "
+        "takes what it takes by itself",
+    )
+    cache: CachePolicy = _option(
+        "memory",
+        "where template frames are kept: none reopens the files for every frame, memory holds "
+        "them in RAM, mmap maps files that are prepared once",
+    )
+    pixels: Literal["auto", "bgr", "i420"] = _option(
+        "auto", "how template frames are kept; auto takes i420 for a video of even size, else bgr"
+    )
+    overlap: bool = _option(
+        True, "inference, compositing and encoding work at the same time, on different batches"
+    )
+    prepare: bool = _option(True, "simplify the network's graph once and keep the result")
+    feature_cache: Literal["auto", "on", "off"] = _option(
+        "auto",
+        "keep what the network computes from a template frame alone; auto where frames recur",
+    )
+    feature_cache_mb: int = _option(
+        4096, "RAM that these features may take, in MB of 1,000,000 bytes", min=0, max=1_000_000
+    )
+    feature_dtype: Literal["float32", "float16"] = _option(
+        "float32", "how the features are kept; float16 halves them, with tiny differences"
+    )
+    precision: Precision = _option(
+        "fp32", "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA"
+    )
+    warmup: Literal["apart", "included"] = _option(
+        "apart", "first runs of the network: on a trial batch beforehand, or in the first frames"
+    )
+    pad_last_batch: bool = _option(
+        True, "fill the last batch up to the full size, so that no new shape has to be set up"
     )
     max_frames: int = _option(0, "stop after so many frames (0: the whole speech)", min=0)
     image_format: Literal["jpg", "png"] = _option("jpg", "pictures of a folder of frames")
@@ -267,6 +306,10 @@ def _check_option(option: Field[Any], value: Any) -> None:
     if choices and value not in choices:
         raise ConfigError(f"{name}: found {value!r}, expected one of {', '.join(choices)}.")
     if choices:
+        return
+    if isinstance(option.default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: found {value!r}, expected True or False.")
         return
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ConfigError(f"{name}: found {value!r}, expected a whole number.")

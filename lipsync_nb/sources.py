@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from joblib import Parallel, delayed
 
-from .cache import Pixels, ReopenedFrames, patch_of
+from .cache import ReopenedFrames, patch_of
 from .errors import AvatarError
 from .imaging import bgr_to_i420, read_image
-from .records import Box, ImageArray
+from .records import Box, ImageArray, Pixels
 from .video import VIDEO_SUFFIXES, VideoFile, iter_video, iter_video_planes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, fftconvolve, lfilter, resample
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.signal import butter, fftconvolve, lfilter
 
 from .espeak import SAMPLE_RATE
 
@@ -29,11 +30,12 @@ def augment(samples: Samples, rng: np.random.Generator) -> Samples:
 
 def _equalise(samples: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """A smooth random frequency response of about +-6 dB, and a tilt."""
-    spectrum = np.fft.rfft(samples)
+    spectrum = rfft(samples, next_fast_len(len(samples), real=True))
     bands = rng.normal(0, 3, 9) + np.linspace(-1, 1, 9) * rng.normal(0, 4)
     frequencies = np.linspace(0, 1, len(spectrum)) ** 0.5
     gain = np.interp(frequencies, np.linspace(0, 1, 9), bands)
-    return np.fft.irfft(spectrum * 10 ** (gain / 20), len(samples))
+    shaped = irfft(spectrum * 10 ** (gain / 20), next_fast_len(len(samples), real=True))
+    return shaped[: len(samples)]
 
 
 def _reverberate(samples: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -47,9 +49,10 @@ def _reverberate(samples: NDArray[np.float64], rng: np.random.Generator) -> NDAr
 
 def _noise(samples: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """White to brown noise at 5 to 50 dB under the speech."""
-    white = np.fft.rfft(rng.normal(size=len(samples)))
+    length = next_fast_len(len(samples), real=True)
+    white = rfft(rng.normal(size=length))
     slope = np.arange(1, len(white) + 1) ** -rng.uniform(0, 1)
-    noise = np.fft.irfft(white * slope, len(samples))
+    noise = irfft(white * slope, length)[: len(samples)]
     level = np.sqrt((samples**2).mean()) * 10 ** (-rng.uniform(5, 50) / 20)
     return noise * level / max(np.sqrt((noise**2).mean()), 1e-9)
 
@@ -69,4 +72,5 @@ def with_pauses(
 def change_speed(samples: Samples, rng: np.random.Generator) -> tuple[Samples, float]:
     """Play faster or slower by up to 12 %, pitch and all; also gives the factor."""
     speed = float(rng.uniform(0.88, 1.12))
-    return resample(samples, int(len(samples) / speed)).astype(np.float32), speed
+    times = np.arange(int(len(samples) / speed)) * speed
+    return np.interp(times, np.arange(len(samples)), samples).astype(np.float32), speed

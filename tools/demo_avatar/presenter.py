@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -85,7 +86,7 @@ def _smooth(t: float) -> float:
 
 def _glance(seconds: float, axis: int) -> float:
     value = _GLANCES[0][axis]
-    for before, after in zip(_GLANCES, _GLANCES[1:], strict=False):
+    for before, after in pairwise(_GLANCES):
         value += (after[axis] - before[axis]) * _smooth((seconds - after[0]) / 0.12)
     return value
 
@@ -99,7 +100,7 @@ def template_pose(frame: int) -> Pose:
 
     nod = 1.7 * wave(3.1, 0.10) + 0.9 * wave(1.45, 0.4)
     return Pose(
-        yaw=4.6 * wave(7.3, 0.02) + 2.0 * wave(2.9, 0.31),
+        yaw=5.7 * wave(7.3, 0.02) + 2.3 * wave(2.9, 0.31),
         pitch=nod + 0.3,
         roll=1.7 * wave(5.3, 0.55) + 0.7 * wave(2.3, 0.2),
         dx=5.0 * wave(6.4, 0.15) + 1.5 * wave(2.7, 0.6),
@@ -124,8 +125,14 @@ class _Turn:
         point = self.plane @ np.array((x, y)) + self.toward * z + self.shift
         return float(point[0]), float(point[1])
 
-    def lift(self, columns: Array, rows: Array, depth: Layer | None, texels: Array | float):
-        """Head coordinates seen at frame px, on a surface of given depth (texels or constant)."""
+    def lift(
+        self, columns: Array, rows: Array, depth: Layer | None, texels: Array | float
+    ) -> tuple[Array, Array]:
+        """Head coordinates `(x, y)` seen at frame px on a surface of given depth.
+
+        The depth is constant where `depth` is `None`, and else `texels` laid out like that layer;
+        then the point is found by fixed-point steps, which contract as long as turns are small.
+        """
         inverse = np.linalg.inv(self.plane).astype(np.float32)
         along = (inverse @ self.toward).astype(np.float32)
         px, py = columns - np.float32(self.shift[0]), rows - np.float32(self.shift[1])
@@ -135,7 +142,7 @@ class _Turn:
             return x0 - along[0] * np.float32(texels), y0 - along[1] * np.float32(texels)
         x, y = x0 - along[0] * 70, y0 - along[1] * 70
         for _ in range(4):
-            z = sample_texels(texels, depth, x, y)
+            z = sample_texels(np.asarray(texels), depth, x, y)
             x, y = x0 - along[0] * z, y0 - along[1] * z
         return x, y
 
@@ -228,7 +235,9 @@ def _body_place(pose: Pose, columns: Array, rows: Array) -> tuple[Array, Array]:
     lean = np.float32(math.radians(pose.roll) * 60)
     x = x - np.float32(0.25 * pose.dx) - neck * (np.float32(0.75 * pose.dx) + lean)
     rise = np.float32(2.6 * pose.breath) * np.clip((y - 200) / 90, 0, 1)
-    return x * (1 - np.float32(0.005 * pose.breath)), y + rise - np.float32(0.2 * pose.dy)
+    x = x * (1 - np.float32(0.005 * pose.breath))
+    y = y + rise - np.float32(0.2 * pose.dy)
+    return x.astype(np.float32), y.astype(np.float32)
 
 
 def _build_stage(pose: Pose, box: Box) -> _Stage:

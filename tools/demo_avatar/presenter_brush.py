@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 @dataclass
 class Layer:
-    """A premultiplied BGRA picture of the rectangle `x0..x1, y0..y1` (head px) at `scale` texels/px."""
+    """A premultiplied BGRA picture of `x0..x1, y0..y1` (head px) at `scale` texels a px."""
 
     x0: float
     y0: float
@@ -68,7 +68,7 @@ def sample_texels(texels: NDArray, layer: Layer, x: Array, y: Array) -> NDArray:
 def color(rgb: Rgb, alpha: float = 1.0) -> int:
     """A Skia colour from 0..255 RGB and 0..1 alpha."""
     red, green, blue = (int(min(255, max(0, round(c)))) for c in rgb)
-    return int(skia.Color(red, green, blue, int(round(255 * min(1.0, max(0.0, alpha))))))
+    return int(skia.Color(red, green, blue, round(255 * min(1.0, max(0.0, alpha)))))
 
 
 def mix(a: Rgb, b: Rgb, amount: float) -> Rgb:
@@ -111,9 +111,7 @@ def radial(center: Point, radius: float, stops: Stops, blur: float = 0.0) -> ski
     paint = fill((0, 0, 0), 1.0, blur)
     colors = [color(rgb, alpha) for _, rgb, alpha in stops]
     positions = [s[0] for s in stops]
-    paint.setShader(
-        skia.GradientShader.MakeRadial(skia.Point(*center), radius, colors, positions)
-    )
+    paint.setShader(skia.GradientShader.MakeRadial(skia.Point(*center), radius, colors, positions))
     return paint
 
 
@@ -136,6 +134,11 @@ def path(points: Sequence[Point] | NDArray, closed: bool = False) -> skia.Path:
 def curve(points: Sequence[Point], closed: bool = False) -> skia.Path:
     """A smooth path through `points`."""
     return path(spline([*points, points[0]] if closed else points), closed)
+
+
+def moved(points: NDArray, dx: float, dy: float) -> Array:
+    """`points` shifted by `(dx, dy)` px."""
+    return (points + np.array((dx, dy))).astype(np.float32)
 
 
 def oval(x: float, y: float, rx: float, ry: float) -> skia.Path:

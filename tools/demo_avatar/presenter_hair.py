@@ -50,6 +50,14 @@ LEFT: tuple[Guide, ...] = (
 )  # fmt: skip
 
 
+FRINGE: tuple[tuple[Guide, Guide], ...] = (
+    (((-36, -118), (-53, -98), (-80, -66), (-103, -20), (-113, 34), (-117, 84)),
+     ((-36, -119), (-62, -111), (-92, -80), (-110, -34), (-119, 20), (-118, 80))),
+    (((-35, -119), (-6, -105), (46, -82), (86, -38), (106, 16), (115, 74)),
+     ((-35, -120), (2, -119), (50, -103), (90, -62), (112, -4), (118, 70))),
+)  # fmt: skip
+
+
 def hair_layer() -> Layer:
     """An empty layer that holds all hair."""
     return Layer(-200, -230, 200, 296, 2.0)
@@ -117,18 +125,25 @@ def _paint_strand(
     canvas.drawPath(path(points), paint)
 
 
-def _paint_wisps(canvas: skia.Canvas) -> None:
-    """A few fine hairs that leave the panels and fall over forehead and cheeks."""
-    wisps = [
-        ((-36, -118), (10, -112), (62, -84), (94, -38), (103, 4), (106, 40)),
-        ((-34, -119), (16, -114), (70, -80), (100, -30), (106, 20), (104, 62)),
-        ((-38, -117), (-66, -102), (-92, -64), (-106, -20), (-109, 24), (-106, 60)),
-        ((-38, -118), (-70, -98), (-97, -56), (-109, -6), (-110, 44), (-104, 88)),
-    ]
-    for i, wisp in enumerate(wisps):
-        for shift in (0.0, 1.7):
-            points = spline([(x + shift, y - shift) for x, y in wisp])
-            canvas.drawPath(path(points), line(mix(BASE, SHINE, 0.12 * (i % 3)), 0.7, 0.42))
+def _paint_fringe(canvas: skia.Canvas, lower: Guide, upper: Guide, lit: float) -> None:
+    """Hair that falls from the parting over the side of the forehead, thinner towards `lower`."""
+    random = np.random.default_rng(31)
+    low, high = spline(lower, 10), spline(upper, 10)
+    for t in np.sort(random.uniform(0, 1, 130) ** 0.62)[::-1]:
+        points = low + (high - low) * np.float32(t)
+        points = points[: len(points) - int(random.integers(0, 20))]
+        y0, y1 = float(points[0, 1]), float(points[-1, 1])
+        shift = random.normal(0, 8)
+        stops = []
+        for u in np.linspace(0, 1, 9):
+            shade = _tone(0.16 + 0.25 * float(t), y0 + u * (y1 - y0), 1.25 * lit, shift)
+            body = (0.45 + 0.55 * t) * min(1.0, 0.2 + 3.2 * (1 - t))
+            stops.append((float(u), shade, float(0.88 * (1 - u**3) * body)))
+        paint = linear((0, y0), (0, y1), stops)
+        paint.setStyle(skia.Paint.kStroke_Style)
+        paint.setStrokeCap(skia.Paint.kRound_Cap)
+        paint.setStrokeWidth(float(random.choice((0.6, 0.9, 1.4))))
+        canvas.drawPath(path(points), paint)
 
 
 @cache
@@ -137,7 +152,8 @@ def front_hair() -> Layer:
     layer = hair_layer()
     _paint_panel(layer.canvas, LEFT, 1.0, COOL_RIM)
     _paint_panel(layer.canvas, RIGHT, 0.82, WARM_RIM)
-    _paint_wisps(layer.canvas)
+    for (lower, upper), lit in zip(FRINGE, (1.0, 0.85), strict=True):
+        _paint_fringe(layer.canvas, lower, upper, lit)
     part = curve([(-18, -204), (-26, -168), (-35, -122)])
     layer.canvas.drawPath(part, line(DEEP, 3.0, 0.60, 1.6))
     layer.soften(0.6)
@@ -149,7 +165,8 @@ def back_hair() -> Layer:
     """The hair behind the neck."""
     layer = hair_layer()
     shape = [(-150, -60), (-100, -150), (0, -190), (100, -150), (150, -60), (160, 80), (160, 200),
-             (150, 280), (90, 284), (0, 270), (-90, 284), (-150, 280), (-160, 200), (-160, 80)]  # fmt: skip
+             (150, 280), (90, 284), (0, 270), (-90, 284), (-150, 280), (-160, 200),
+             (-160, 80)]  # fmt: skip
     layer.canvas.drawPath(curve(shape, True), fill(mix(DEEP, (0, 0, 0), 0.25), 1.0, 2.0))
     random = np.random.default_rng(2)
     for x in np.linspace(-146, 146, 170):

@@ -1,4 +1,4 @@
-"""The presenter's head: relief, shaded skin, eyes and brows, in head px (origin between the eyes)."""
+"""The presenter's head: relief, skin, eyes and brows, in head px (origin between the eyes)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import skia
 
 from tools.demo_avatar.presenter_brush import (
     Array,
-    Image,
     Layer,
     Point,
     Rgb,
@@ -19,6 +18,7 @@ from tools.demo_avatar.presenter_brush import (
     line,
     linear,
     mix,
+    moved,
     oval,
     path,
     radial,
@@ -112,7 +112,7 @@ def relief() -> tuple[Array, Array]:
 @cache
 def warp_depth() -> Array:
     """The relief as used to turn the head: smooth, and continued outside the face."""
-    dome, full = relief()
+    _, full = relief()
     smooth = cv2.GaussianBlur(full, (0, 0), 5)
     return np.maximum(smooth, 0.0)
 
@@ -193,8 +193,8 @@ def _paint_nose(canvas: skia.Canvas) -> None:
     canvas.drawPath(curve([(18, 30), (17, 50), (22, 62), (27, 74)]), line(SHADE, 7, 0.10, 6))
     for side in (-1.0, 1.0):
         strength = 0.62 if side < 0 else 0.72
-        nostril = curve([(side * 4.5, 78.2), (side * 8, 75), (side * 12.6, 76), (side * 10.5, 79)], True)
-        canvas.drawPath(nostril, fill((70, 22, 18), strength, 1.2))
+        hole = [(side * 4.5, 78.2), (side * 8, 75), (side * 12.6, 76), (side * 10.5, 79)]
+        canvas.drawPath(curve(hole, True), fill((70, 22, 18), strength, 1.2))
         wing = [(side * 16.5, 61), (side * 20.8, 68), (side * 19.5, 75.5), (side * 14.5, 78.5)]
         canvas.drawPath(curve(wing), line(SHADE, 2.6, 0.26 if side < 0 else 0.36, 1.7))
     canvas.drawPath(curve([(-6, 79), (0, 81.5), (6, 79)]), line(SHADE, 2.4, 0.35, 1.3))
@@ -203,9 +203,9 @@ def _paint_nose(canvas: skia.Canvas) -> None:
 
 
 def _paint_hair_shadow(canvas: skia.Canvas) -> None:
-    fringe = [(-36, -114), (2, -114), (50, -97), (90, -54), (111, 4), (113, 90), (104, 150)]
+    fringe = [(-36, -116), (-2, -104), (48, -82), (87, -38), (107, 14), (113, 90), (104, 150)]
     canvas.drawPath(curve(fringe), line((90, 36, 30), 22, 0.42, 9))
-    left = [(-36, -114), (-63, -105), (-91, -72), (-110, -26), (-116, 24), (-113, 100), (-104, 150)]
+    left = [(-36, -116), (-55, -96), (-82, -64), (-104, -18), (-114, 30), (-113, 100), (-104, 150)]
     canvas.drawPath(curve(left), line((90, 36, 30), 16, 0.34, 8))
 
 
@@ -246,10 +246,13 @@ def paint_eye(canvas: skia.Canvas, side: float, blink: float, gaze: Point) -> No
     canvas.drawPath(opening, radial((x0 - 3, 2), 33, white))
     canvas.drawPath(oval(x0 - side * 26, 6.5, 5, 4.5), fill((222, 134, 122), 0.85, 1.6))
     _paint_iris(canvas, x0 + 0.5 * side + gaze[0], -0.3 + gaze[1])
-    canvas.drawPath(path(upper + (0, 2.5)), line((58, 30, 28), 9, 0.62, 2.8))
+    canvas.drawPath(path(moved(upper, 0, 2.5)), line((58, 30, 28), 9, 0.62, 2.8))
+    x, y = x0 + 0.5 * side + gaze[0], -0.3 + gaze[1]
+    canvas.drawPath(oval(x - 5.0, y - 4.6, 3.6, 3.3), fill((255, 255, 255), 0.97, 0.35))
+    canvas.drawPath(oval(x + 5.4, y + 5.6, 1.9, 1.6), fill((255, 250, 240), 0.60, 0.5))
     canvas.restore()
-    canvas.drawPath(path(lower[2:] + (0, 0.7)), line((226, 150, 134), 1.7, 0.75, 0.5))
-    canvas.drawPath(path(lower[10:] + (0, 1.9)), line((110, 56, 48), 1.5, 0.40, 0.9))
+    canvas.drawPath(path(moved(lower[2:], 0, 0.7)), line((226, 150, 134), 1.7, 0.75, 0.5))
+    canvas.drawPath(path(moved(lower[10:], 0, 1.9)), line((110, 56, 48), 1.5, 0.40, 0.9))
     _paint_lashes(canvas, side, upper, lower, blink)
 
 
@@ -269,8 +272,6 @@ def _paint_iris(canvas: skia.Canvas, x: float, y: float) -> None:
     glow = [(0.0, (206, 232, 200), 0.55), (1.0, (206, 232, 200), 0.0)]
     canvas.drawPath(oval(x, y, radius - 1.5, radius - 1.5), radial((x + 3.5, y + 7.0), 9, glow))
     canvas.drawPath(oval(x, y, 6.1, 6.1), fill((10, 8, 10), 1.0, 0.4))
-    canvas.drawPath(oval(x - 5.0, y - 5.0, 3.6, 3.3), fill((255, 255, 255), 0.97, 0.35))
-    canvas.drawPath(oval(x + 5.4, y + 5.6, 1.9, 1.6), fill((255, 250, 240), 0.60, 0.5))
 
 
 def _paint_lid_skin(canvas: skia.Canvas, side: float, upper: Array, wide: Array) -> None:
@@ -286,7 +287,7 @@ def _paint_lid_skin(canvas: skia.Canvas, side: float, upper: Array, wide: Array)
     glint = path(0.45 * crease[14:-12] + 0.55 * upper[14:-12])
     canvas.drawPath(glint, line((255, 214, 190), 3.5, 0.40, 2.2))
     canvas.drawPath(path(crease[4:]), line((104, 50, 42), 1.7, 0.50, 0.8))
-    canvas.drawPath(path(crease[4:] + (0, -2.5)), line((140, 70, 56), 5, 0.22, 2.5))
+    canvas.drawPath(path(moved(crease[4:], 0, -2.5)), line((140, 70, 56), 5, 0.22, 2.5))
 
 
 def _paint_lashes(
@@ -295,7 +296,7 @@ def _paint_lashes(
     random = np.random.default_rng(6)
     t = np.linspace(0, 1, len(upper), dtype=np.float32)
     weight = (0.5 + 2.6 * t**0.8 * (1 - 0.35 * t))[:, None]
-    rim = np.concatenate([upper + (0, 0.6), (upper - weight * (0, 1.0))[::-1]])
+    rim = np.concatenate([moved(upper, 0, 0.6), (upper - weight * (0, 1.0))[::-1]])
     canvas.drawPath(path(rim, True), fill(LASH, 0.95, 0.4))
     rise = 1.0 - 1.7 * blink
     for i in np.unique(random.integers(14, len(upper), 30)):
@@ -329,9 +330,9 @@ def _brow(side: float) -> skia.Picture:
     canvas = recorder.beginRecording(skia.Rect.MakeLTRB(-110, -90, 110, 0))
     random = np.random.default_rng(11)
     spine = spline(_BROW, 20) * (side, 1.0) + (side * (EYE_X - 1), 1.0)
-    canvas.drawPath(path(spine[6:-6]), line(BROW, 6.4, 0.50, 1.9))
+    canvas.drawPath(path(spine[16:-6]), line(BROW, 6.4, 0.50, 1.9))
     canvas.drawPath(path(spine[40:-8]), line(BROW, 4.0, 0.45, 1.1))
-    for i in range(0, len(spine) - 5):
+    for i in range(len(spine) - 5):
         t = i / len(spine)
         thick = np.interp(t, (0, 0.15, 0.6, 1.0), (2.4, 3.4, 2.5, 0.4))
         for _ in range(3):
@@ -362,7 +363,8 @@ def _paint_brow_hair(
     mid = (x + side * length * 0.45, y + rise * length * 0.55)
     tip = (x + side * length, y + rise * length * 0.75)
     tone = mix(BROW, (120, 78, 54), random.uniform(0, 0.5))
-    canvas.drawPath(curve([(x, y), mid, tip]), line(tone, random.uniform(0.5, 0.9), 0.5, 0.25))
+    soft = min(0.52, 0.22 + 1.6 * t)
+    canvas.drawPath(curve([(x, y), mid, tip]), line(tone, random.uniform(0.5, 0.9), soft, 0.25))
 
 
 def eyes(blink: float, gaze_x: float, gaze_y: float, brow: float) -> Layer:
@@ -378,5 +380,3 @@ def eyes(blink: float, gaze_x: float, gaze_y: float, brow: float) -> Layer:
         paint_brow(layer.canvas, side, 4.0 * brow - 1.5 * blink)
     layer.soften(0.5)
     return layer
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from tools.demo_avatar.presenter_brush import (
     line,
     linear,
     mix,
+    moved,
     oval,
     path,
 )
@@ -82,13 +84,16 @@ def lips(state: MouthState) -> Lips:
     x = t * half
     smile = max(spread, 0.0) * (1 - purse)
     corner = -3.8 - 3.0 * smile + 2.2 * max(-spread, 0.0) + 2.0 * purse + 0.16 * gap
-    rest = MOUTH_Y + corner * np.abs(t) ** 2.2 + 1.1 * np.exp(-((t / 0.16) ** 2))
-    rest -= 0.9 * np.exp(-(((np.abs(t) - 0.36) / 0.2) ** 2))
-    inside = np.clip(1 - (t / (0.93 - 0.18 * purse)) ** 2, 0, 1) ** (0.66 - 0.12 * purse)
-    upper_inner = rest - 0.24 * gap * inside
-    lower_inner = rest + 0.76 * gap * inside
+    smooth = MOUTH_Y + corner * np.abs(t) ** 2.2
+    bead = 1.1 * np.exp(-((t / 0.16) ** 2)) - 0.9 * np.exp(-(((np.abs(t) - 0.36) / 0.2) ** 2))
+    shut = math.exp(-gap / 4.0)
+    reach = 0.94 - 0.15 * purse * (1 - state.opening)
+    inside = np.clip(1 - np.abs(t / reach) ** 2.3, 0, 1) ** (0.70 - 0.12 * purse)
+    upper_inner = smooth + bead - 0.24 * gap * inside
+    lower_inner = smooth + bead * shut + 0.76 * gap * inside
     upper, lower = _thickness(t, state, smile)
-    return Lips(x, upper_inner - upper, upper_inner, lower_inner, lower_inner + lower, gap)
+    lower_outer = smooth + 0.76 * gap * inside + lower
+    return Lips(x, upper_inner - upper, upper_inner, lower_inner, lower_outer, gap)
 
 
 def _thickness(t: Array, state: MouthState, smile: float) -> tuple[Array, Array]:
@@ -97,7 +102,7 @@ def _thickness(t: Array, state: MouthState, smile: float) -> tuple[Array, Array]
     bow = 0.20 * np.exp(-(((np.abs(t) - 0.22) / 0.15) ** 2)) - 0.14 * np.exp(-((t / 0.1) ** 2))
     bow = 1 + bow * (1 - 0.55 * state.rounding)
     upper = (11.0 + 3.5 * state.rounding - 2.0 * smile - 1.5 * state.opening) * body * bow
-    belly = np.clip(1 - t**2, 0, 1) ** (0.80 - round_out)
+    belly = np.clip(1 - np.abs(t) ** 2.3, 0, 1) ** (0.85 - round_out)
     lower = (15.0 + 4.0 * state.rounding - 2.2 * smile - 2.5 * state.opening) * belly
     tuck = 4.5 * state.teeth * (1 - state.opening) ** 3 * (1 - smile)
     return upper, lower - tuck * belly
@@ -301,6 +306,6 @@ def _paint_seam(canvas: skia.Canvas, shape: Lips) -> None:
     shut = max(0.0, 1 - shape.gap / 5)
     top = np.column_stack([shape.x, shape.upper_inner])
     canvas.drawPath(path(top), line((92, 26, 32), 1.3, 0.30 + 0.50 * shut, 0.4))
-    canvas.drawPath(path(top + (0, 0.9)), line((92, 26, 32), 2.6, 0.35 * shut, 1.4))
+    canvas.drawPath(path(moved(top, 0, 0.9)), line((92, 26, 32), 2.6, 0.35 * shut, 1.4))
     for end in (top[:7], top[-7:]):
         canvas.drawPath(path(end), line((84, 26, 26), 2.0, 0.65, 0.8))

@@ -104,7 +104,8 @@ def body() -> Layer:
 
 
 def _neck_outline() -> list[Point]:
-    right = [(54, 92), (52, 150), (51, 195), (56, 226), (80, 250), (130, 268), (150, 330), (90, 450)]
+    right = [(54, 92), (52, 150), (51, 195), (56, 226), (80, 250), (130, 268), (150, 330),
+             (90, 450)]  # fmt: skip
     return [*right, *[(-x, y) for x, y in reversed(right)]]
 
 
@@ -156,8 +157,8 @@ def _paint_shirt(canvas: skia.Canvas) -> None:
 
 
 def _jacket_half(side: float) -> list[Point]:
-    right = [(74, 230), (100, 248), (150, 264), (226, 284), (292, 312), (338, 362), (366, 430), (392, 540), (20, 540),
-             (44, 400), (84, 322)]  # fmt: skip
+    right = [(74, 230), (100, 248), (150, 264), (226, 284), (292, 312), (338, 362),
+             (366, 430), (392, 540), (20, 540), (44, 400), (84, 322)]  # fmt: skip
     return [(side * x, y) for x, y in right]
 
 
@@ -185,14 +186,14 @@ def _paint_folds(canvas: skia.Canvas, side: float) -> None:
         fold = [(side * x, y), (side * (x - 26), y + 26), (side * (x - 40), y + 66)]
         canvas.drawPath(curve(fold), line(JACKET_DARK, 9, 0.45, 5))
         canvas.drawPath(curve([(u - 7, v - 2) for u, v in fold]), line(JACKET_LIT, 6, 0.25, 4))
-    top = [(side * 110, 252), (side * 226, 286), (side * 292, 314), (side * 340, 366), (side * 370, 460)]
+    top = [(110, 252), (226, 286), (292, 314), (340, 366), (370, 460)]
     rim = (255, 214, 166) if side > 0 else (150, 190, 204)
-    canvas.drawPath(curve(top), line(rim, 4, 0.55, 2.5))
+    canvas.drawPath(curve([(side * x, y) for x, y in top]), line(rim, 4, 0.55, 2.5))
 
 
 def _paint_lapel(canvas: skia.Canvas, side: float) -> None:
-    points = [(68, 226), (92, 236), (130, 272), (150, 316), (116, 330), (132, 350), (84, 414), (30, 456),
-              (20, 456), (48, 396), (80, 322)]  # fmt: skip
+    points = [(68, 226), (92, 236), (130, 272), (150, 316), (116, 330), (132, 350), (84, 414),
+              (30, 456), (20, 456), (48, 396), (80, 322)]  # fmt: skip
     lapel = path([(side * x, y) for x, y in points], True)
     shadow = path([(side * (x + 5), y + 6) for x, y in points], True)
     canvas.drawPath(shadow, fill((4, 10, 16), 0.55, 6))
@@ -203,5 +204,5 @@ def _paint_lapel(canvas: skia.Canvas, side: float) -> None:
     canvas.drawPath(path(edge), line(mix(JACKET_LIT, (200, 220, 226), 0.3), 1.4, 0.45, 0.5))
     stitch = [(side * (x - 5), y) for x, y in points[4:8]]
     canvas.drawPath(path(stitch), line(JACKET_DARK, 1.0, 0.5, 0.4))
-    roll = [(side * 70, 230), (side * 80, 322), (side * 48, 398)]
+    roll = [(side * 70, 230), (side * 80, 322), (side * 48, 398), (side * 18, 460)]
     canvas.drawPath(path(roll), line((160, 196, 208), 2.5, 0.30, 1.5))

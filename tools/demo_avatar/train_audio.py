@@ -40,7 +40,7 @@ from .synthesis import (
 )
 
 CHECKPOINT = TRAIN_FOLDER / "audio.pt"
-SEGMENT_FRAMES = 32
+SEGMENT_FRAMES, FRAME_STRIDE = 48, 2
 CONTEXT = SPEC.rows_before + SPEC.rows_after
 PARAMETER_WEIGHTS = (4.0, 1.5, 1.5, 1.0, 1.0)
 NUM_PARAMETERS = 5
@@ -71,18 +71,18 @@ class MouthReader(nn.Module):
         self.head = nn.Conv2d(channels[4], NUM_PARAMETERS, 1)
 
     def forward(self, windows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Windows ``[B, T + 15, 1, 80, 16]`` and mask ``[B, T + 15]`` to ``[B * T, 5, 10, 10]``."""
+        """Windows ``[B, T + 15, 1, 80, 16]``, mask ``[B, T + 15]`` to ``[B * T / 2, 5, 10, 10]``."""
         batch, rows = mask.shape
         flat = windows.flatten(0, 1).to(memory_format=torch.channels_last)
         features = self.encoder(flat).view(batch, rows, -1) * mask[..., None]
-        stacked = features.unfold(1, CONTEXT, 1).permute(0, 1, 3, 2)
+        stacked = features.unfold(1, CONTEXT, FRAME_STRIDE).permute(0, 1, 3, 2)
         audio = stacked.reshape(-1, *SPEC.audio_shape).to(memory_format=torch.channels_last)
         return self.head(self.audio_model(audio))
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Windows ``[T + 15, 1, 80, 16]``, mask ``[T + 15]`` and mouth ``[T, 5]`` of a stretch."""
+    """Windows ``[T + 15, 1, 80, 16]``, mask ``[T + 15]``, every second mouth ``[T / 2, 5]``."""
 
     windows: FloatArray
     mask: FloatArray
@@ -101,7 +101,7 @@ def random_segment(clip: CorpusClip, rng: np.random.Generator) -> Segment:
     rows = np.arange(first - SPEC.rows_before, first + SEGMENT_FRAMES + SPEC.rows_after - 1)
     mask = ((rows >= 0) & (rows < frames)).astype(np.float32)
     chosen = windows[np.clip(rows - 1, 0, len(windows) - 1)]
-    indices = np.clip(np.arange(first, first + SEGMENT_FRAMES), 0, frames - 1)
+    indices = np.clip(np.arange(first, first + SEGMENT_FRAMES, FRAME_STRIDE), 0, frames - 1)
     return Segment(chosen, mask, mouth[indices])
 
 

@@ -21,7 +21,7 @@ from .presenter import FPS, NUM_FRAMES, MouthState, draw_frame, face_box, templa
 from .synthesis import HELD_OUT_VOICE, SpokenClip, synthesise
 
 DEMO_FOLDER = Path(__file__).parents[2] / "data" / "demo"
-TEMPLATE_CRF = 14
+TEMPLATE_CRF = 10
 DEMO_VOICE = "en-us+f2"
 TEMPLATE_TEXT = (
     "Welcome. While I talk, every frame of this recording is kept, so that later I can say "

@@ -192,7 +192,7 @@ class Trainer:
 
     def step(self, batch: tuple[torch.Tensor, ...], fraction: float) -> float:
         windows, mask, mouth = batch
-        scale = min(1.0, self.steps / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * fraction)))
+        scale = min(1.0, (self.steps + 1) / 25) * (0.02 + 0.49 * (1 + math.cos(math.pi * fraction)))
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate * scale
         with torch.autocast("cpu", torch.bfloat16):

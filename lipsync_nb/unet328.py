@@ -29,6 +29,7 @@ WINDOW_SHAPE = (1, 80, 16)
 OPSET = 17
 IR_VERSION = 8
 BATCH_NORM_EPSILON = 1e-5
+NORM_ENTRIES = ("weight", "bias", "running_mean", "running_var")
 PREFIX = "audio_encoder."
 WIDTH_ENTRIES = (
     "inc.inconv.0.conv.6.weight",
@@ -73,7 +74,7 @@ class Conv:
         if self.bias:
             yield f"{name}.bias", (self.outputs,)
         if self.norm:
-            for entry in ("weight", "bias", "running_mean", "running_var"):
+            for entry in NORM_ENTRIES:
                 yield f"{self.norm}.{entry}", (self.outputs,)
 
     def attributes(self) -> dict[str, Any]:
@@ -138,10 +139,6 @@ def audio_encoder_onnx(
 
     Raises:
         NetworkError: (a ValueError) an entry is missing, misshaped or not finite.
-
-    Example:
-        >>> audio_encoder_onnx(random_audio_encoder_state()).graph.name
-        'audio_encoder'
     """
     if not any(name.startswith(PREFIX) for name in state):
         state = {PREFIX + name: array for name, array in state.items()}
@@ -315,18 +312,14 @@ def _random_entry(rng: np.random.Generator, name: str, shape: Shape, conv: Conv)
 
 def _fold(state: State, name: str, conv: Conv) -> tuple[Array, Array]:
     """Weight and bias of a convolution with its BatchNorm folded in, float64."""
-
-    def read(entry: str) -> Array:
-        return np.asarray(state[entry], np.float64)
-
-    weight = read(f"{name}.weight")
-    bias = read(f"{name}.bias") if conv.bias else np.zeros(conv.outputs)
+    entries = {entry: np.asarray(state[entry], np.float64) for entry, _ in conv.shapes(name)}
+    weight = entries[f"{name}.weight"]
+    bias = entries.get(f"{name}.bias", np.zeros(conv.outputs))
     if not conv.norm:
         return weight, bias
-    variance = read(f"{conv.norm}.running_var") + BATCH_NORM_EPSILON
-    scale = read(f"{conv.norm}.weight") / np.sqrt(variance)
-    bias = (bias - read(f"{conv.norm}.running_mean")) * scale + read(f"{conv.norm}.bias")
-    return weight * scale[:, None, None, None], bias
+    gamma, beta, mean, variance = (entries[f"{conv.norm}.{entry}"] for entry in NORM_ENTRIES)
+    scale = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+    return weight * scale[:, None, None, None], (bias - mean) * scale + beta
 
 
 class _GraphBuilder:

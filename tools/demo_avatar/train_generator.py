@@ -151,9 +151,7 @@ class Bank:
         )
 
 
-def picture_loss(
-    output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
+def picture_loss(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Weighted L1 of the pixels and of their differences to the neighbours (sharp edges)."""
     error = output - target
     loss = (weight * error.abs()).mean()
@@ -286,9 +284,7 @@ def main() -> None:
     if options.draw:
         draw_bank(TRAIN_FOLDER / "bank", options.draw)
         return
-    train(
-        options.width, options.minutes, options.batch_size, options.learning_rate, options.resume
-    )
+    train(options.width, options.minutes, options.batch_size, options.learning_rate, options.resume)
 
 
 if __name__ == "__main__":

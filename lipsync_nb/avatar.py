@@ -2,56 +2,142 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-
-from .cache import (
-    MemoryReport,
-    PlanarFrames,
-    Template,
-    check_boxes,
-    estimate_template,
-)
+from .boxes import BoxSource, find_boxes
+from .cache import MemoryReport, PlanarFrames, Template, check_boxes, estimate_template
 from .errors import AvatarError, NotFoundError
-from .prepared import open_or_write, prepared_key
+from .prepared import fingerprint, open_or_write
 from .records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
-from .sources import FrameSource, find_frames, numbered
+from .sources import FrameSource, find_frames
 
-NUM_LANDMARKS = 110
-LEFT_CONTOUR, RIGHT_CONTOUR, NOSE_BRIDGE = 1, 31, 52
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
-LANDMARKS_FOLDER, RECTANGLES_FILE = "landmarks", "cache/crop_rectangles.json"
-BoxSource = Literal["auto", "landmarks", "rectangles"]
 
 
 @dataclass(frozen=True, eq=False)
 class Avatar:
-    """A recorded person, ready to speak.
+    """A recorded person, ready to speak; the frames are decoded when a template is opened.
 
     Attributes:
         name: the folder's name.
-        template: frames and boxes.
+        source: the files that the frames are read from.
+        boxes: the face box of each frame.
+        boxes_from: where the boxes come from.
+        fingerprint: of the frames' files and the boxes when the avatar was loaded.
+        spec: geometry of the network.
         generator: the network that paints, or None where the folder has none.
         audio_encoder: the network from mel windows to features, or None.
         path: where it was loaded from.
     """
 
     name: str
-    template: Template
+    source: FrameSource
+    boxes: list[Box]
+    boxes_from: str
+    fingerprint: str
+    spec: ModelSpec
     generator: Path | None
     audio_encoder: Path | None
     path: Path
+    _opened: dict[tuple[CachePolicy, Pixels], Template] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
 
     def __repr__(self) -> str:
-        size = f"{self.template.width}x{self.template.height}"
-        return f"Avatar({self.name!r}, {len(self.template)} frames of {size})"
+        return f"Avatar({self.name!r}, {len(self)} frames of {self.width}x{self.height})"
+
+    @property
+    def width(self) -> int:
+        return int(self.source.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.source.shape[0])
+
+    @property
+    def template(self) -> Template:
+        """The template that was opened last; if there is none, `open_template` opens one."""
+        opened = next(iter(self._opened.values()), None)
+        return self.open_template() if opened is None else opened
+
+    def open_template(self, cache: CachePolicy = "memory", pixels: Pixels = "bgr") -> Template:
+        """The frames under a cache policy; asked for the same again, it gives the same object.
+
+        Only the last template is remembered here: an earlier one lives as long as somebody
+        holds it.
+
+        Args:
+            cache: where frames are kept: ``memory``; ``mmap``, files that are written once beside
+                the avatar (or in the user's cache) and mapped; ``none``, read from the avatar's
+                own files at every use.
+            pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video
+                encoder takes as it is (where it cannot be, ``bgr`` with a warning).
+
+        Raises:
+            AvatarError: a frame is not readable or of another size, or files were changed since
+                the avatar was loaded.
+        """
+        pixels = self._usable_pixels(cache, pixels)
+        opened = self._opened.get((cache, pixels))
+        if opened is None:
+            try:
+                opened = self._open(cache, pixels)
+            except AvatarError as error:
+                raise _named(self.path, error) from error
+            self._opened.clear()
+            self._opened[cache, pixels] = opened
+        return opened
+
+    def _open(self, cache: CachePolicy, pixels: Pixels) -> Template:
+        if fingerprint(self.source.files, self.boxes) != self.fingerprint:
+            raise AvatarError("its frames were changed since it was loaded; load it again.")
+        if cache == "none":
+            return Template(self.source.reopened(), self.boxes, self.spec, "none")
+        if cache == "mmap":
+            prepared = open_or_write(
+                self.path,
+                self.prepared_key(pixels),
+                self.boxes,
+                lambda: self.source.stored(self.boxes, pixels),
+            )
+            if prepared is not None:
+                return Template(prepared, self.boxes, self.spec, "mmap")
+        if pixels == "bgr":
+            return Template(list(self.source.frames()), self.boxes, self.spec)
+        pictures, patches = zip(*self.source.planar(self.boxes), strict=True)
+        return Template(PlanarFrames(pictures, patches, self.boxes), self.boxes, self.spec)
+
+    def _usable_pixels(self, cache: CachePolicy, pixels: Pixels) -> Pixels:
+        """``bgr`` in place of ``i420``, with a warning, where that cannot be."""
+        if pixels == "bgr":
+            return "bgr"
+        if cache == "none":
+            reason = "cache 'none' keeps no frames"
+        elif self.width % 2 or self.height % 2:
+            reason = f"I420 needs even sizes, found {self.width}x{self.height}"
+        else:
+            return "i420"
+        text = f"{self.path}: {reason}; pixels 'bgr' are used instead."
+        warnings.warn(text, stacklevel=3)
+        return "bgr"
+
+    def estimate_memory(
+        self, cache: CachePolicy = "memory", pixels: Pixels = "bgr"
+    ) -> MemoryReport:
+        """What a template will cost once each of its frames was used, before it is opened.
+
+        Example:
+            >>> load_avatar("demo").estimate_memory("mmap", "i420").frames_bytes
+            276480000
+        """
+        return estimate_template(self.width, self.height, self.boxes, cache, pixels, self.spec)
 
 
 def demo_folder() -> Path:
@@ -81,10 +167,8 @@ def load_avatar(
     boxes: BoxSource = "auto",
     box: Sequence[int] | None = None,
     spec: ModelSpec = SYNCTALK_328,
-    cache: CachePolicy = "memory",
-    pixels: Pixels = "bgr",
 ) -> Avatar:
-    """Load an avatar's frames, boxes and the paths of its networks.
+    """Find and check an avatar's frames, boxes and networks; only the first frame is decoded.
 
     Args:
         path: ``"demo"``; a folder with ``full_body_img/`` or ``full_body_video.mp4``, and with
@@ -95,38 +179,33 @@ def load_avatar(
             video and the landmarks that belong to pictures, else whichever is there.
         box: one face box ``(x1, y1, x2, y2)`` in pixels, half-open, for all frames.
         spec: geometry of the network.
-        cache: where frames are kept: ``memory``; ``mmap``, files that are written once beside
-            the avatar (or in the user's cache) and mapped; ``none``, read from the avatar's
-            own files at every use.
-        pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video encoder
-            takes as it is (where it cannot be, ``bgr`` with a warning).
 
     Raises:
         NotFoundError: the folder or a network that was named does not exist.
-        AvatarError: frames or boxes are missing, unreadable or do not fit each other.
+        AvatarError: frames or boxes are missing, truncated or do not fit each other. A frame
+            that turns out unreadable later is reported by `Avatar.open_template`.
 
     Example:
         >>> load_avatar("demo")
         Avatar('demo', 200 frames of 1280x720)
     """
     root = _root_of(path)
-    source = find_frames(root)
-    how = (boxes, None if box is None else [int(value) for value in box])
-
-    def read_boxes() -> list[Box]:
-        return _load_boxes(root, source.count, boxes, box, source.is_video)
-
     try:
-        template = _load_template(root, source, read_boxes, how, spec, cache, pixels)
+        source = find_frames(root)
+        source.check()
+        kind, found = find_boxes(root, source.count, source.is_video, boxes, box)
+        check_boxes(found, source.shape[1], source.shape[0])
     except AvatarError as error:
         raise _named(root, error) from error
-    own_generator = _first_file(root, GENERATOR_FILES)
-    own_encoder = _first_file(root, (AUDIO_ENCODER_FILE,))
     return Avatar(
         name=root.stem,
-        template=template,
-        generator=_network(generator, own_generator),
-        audio_encoder=_network(audio_encoder, own_encoder),
+        source=source,
+        boxes=found,
+        boxes_from=kind,
+        fingerprint=fingerprint(source.files, found),
+        spec=spec,
+        generator=_network(generator, root, GENERATOR_FILES),
+        audio_encoder=_network(audio_encoder, root, (AUDIO_ENCODER_FILE,)),
         path=root,
     )
 
@@ -144,203 +223,9 @@ def _named(root: Path, error: AvatarError) -> AvatarError:
     return error if text.startswith(str(root)) else AvatarError(f"{root}: {text}")
 
 
-def _first_file(root: Path, names: Sequence[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_file()), None)
-
-
-def _network(given: str | Path | None, own: Path | None) -> Path | None:
+def _network(given: str | Path | None, root: Path, names: Sequence[str]) -> Path | None:
     if given is None:
-        return own
+        return next((root / name for name in names if (root / name).is_file()), None)
     if not Path(given).is_file():
         raise NotFoundError(f"{given}: no such network.")
     return Path(given)
-
-
-def _load_template(
-    root: Path,
-    source: FrameSource,
-    read_boxes: Callable[[], list[Box]],
-    how: tuple[object, ...],
-    spec: ModelSpec,
-    cache: CachePolicy,
-    pixels: Pixels,
-) -> Template:
-    """The template under a cache policy; ``how`` is what the boxes depend on beside files."""
-    pixels = _usable_pixels(root, source, cache, pixels)
-    if cache == "mmap":
-        key = prepared_key(_files_behind(root, source), pixels, *how)
-        prepared = open_or_write(
-            root,
-            key,
-            lambda: _inside(read_boxes(), source),
-            lambda found: source.stored(found, pixels),
-            spec.fps,
-        )
-        if prepared is not None:
-            return Template(prepared.frames, prepared.boxes, spec, "mmap")
-    if cache == "none":
-        return Template(source.reopened(), read_boxes(), spec, "none")
-    if pixels == "bgr":
-        frames = list(source.frames())
-        return Template(frames, read_boxes(), spec)
-    boxes = _inside(read_boxes(), source)
-    pictures, patches = zip(*source.stored(boxes, pixels), strict=True)
-    return Template(PlanarFrames(pictures, patches, boxes), boxes, spec)
-
-
-def _inside(boxes: list[Box], source: FrameSource) -> list[Box]:
-    check_boxes(boxes, source.shape[1], source.shape[0])
-    return boxes
-
-
-def _usable_pixels(root: Path, source: FrameSource, cache: CachePolicy, pixels: Pixels) -> Pixels:
-    """``bgr`` in place of ``i420``, with a warning, where that cannot be."""
-    if pixels == "bgr":
-        return "bgr"
-    height, width = source.shape[:2]
-    if cache == "none":
-        reason = "cache 'none' keeps no frames"
-    elif width % 2 or height % 2:
-        reason = f"I420 needs even sizes, found {width}x{height}"
-    else:
-        return "i420"
-    warnings.warn(f"{root}: {reason}; pixels 'bgr' are used instead.", stacklevel=2)
-    return "bgr"
-
-
-def _files_behind(root: Path, source: FrameSource) -> list[Path]:
-    """The files that frames and boxes are read from, in a fixed order."""
-    boxes = [root.with_suffix(".lms"), root / RECTANGLES_FILE]
-    landmarks = sorted((root / LANDMARKS_FOLDER).glob("*.lms"))
-    return [*source.files, *landmarks, *(file for file in boxes if file.is_file())]
-
-
-def estimate_memory(
-    avatar: str | Path | tuple[int, int, int],
-    cache: CachePolicy = "memory",
-    pixels: Pixels = "bgr",
-    *,
-    boxes: BoxSource = "auto",
-    box: Sequence[int] | None = None,
-    spec: ModelSpec = SYNCTALK_328,
-) -> MemoryReport:
-    """What a template will cost under a cache policy, before it is loaded.
-
-    Args:
-        avatar: as `load_avatar` takes it (its first frame and its boxes are read); or width and
-            height in pixels and the number of frames.
-        cache, pixels, boxes, box, spec: as for `load_avatar`.
-
-    Example:
-        >>> print(estimate_memory((1280, 720, 500), "mmap", "i420").frames_bytes)
-        691200000
-    """
-    if isinstance(avatar, tuple):
-        width, height, count = avatar
-        return estimate_template(width, height, count, cache, pixels, spec)
-    root = _root_of(avatar)
-    source = find_frames(root)
-    found = _load_boxes(root, source.count, boxes, box, source.is_video)
-    height, width = source.shape[:2]
-    return estimate_template(width, height, found, cache, pixels, spec)
-
-
-def _load_boxes(
-    root: Path, num_frames: int, source: BoxSource, box: Sequence[int] | None, from_video: bool
-) -> list[Box]:
-    if box is not None:
-        return [Box(*map(int, box))] * num_frames
-    readers = _box_readers(root, num_frames)
-    preferred = ["rectangles", "landmarks"] if from_video else ["landmarks", "rectangles"]
-    for kind in preferred if source == "auto" else [source]:
-        if kind in readers:
-            return readers[kind]()
-    wanted = "landmarks/ or " + RECTANGLES_FILE if source == "auto" else source
-    if root.is_file():
-        wanted = f"{root.with_suffix('.lms').name} beside it, or box=(x1, y1, x2, y2)"
-    raise AvatarError(f"{root}: found no face boxes, expected {wanted}.")
-
-
-def _box_readers(root: Path, num_frames: int) -> dict[str, Callable[[], list[Box]]]:
-    """The ways to get boxes that this avatar's files allow."""
-    readers: dict[str, Callable[[], list[Box]]] = {}
-    beside = root.with_suffix(".lms")
-    if root.is_file() and beside.is_file():
-        readers["landmarks"] = lambda: [_box_of_file(beside)]
-    if (root / LANDMARKS_FOLDER).is_dir():
-        readers["landmarks"] = lambda: _boxes_from_landmarks(root / LANDMARKS_FOLDER, num_frames)
-    if (root / RECTANGLES_FILE).is_file():
-        readers["rectangles"] = lambda: _boxes_from_rectangles(root / RECTANGLES_FILE, num_frames)
-    return readers
-
-
-def _boxes_from_landmarks(folder: Path, num_frames: int) -> list[Box]:
-    files = numbered(folder, (".lms",))
-    if len(files) != num_frames:
-        raise AvatarError(
-            f"{folder}: found {len(files)} landmark files, "
-            f"expected {num_frames} as there are frames."
-        )
-    return [_box_of_file(file) for file in files]
-
-
-def _box_of_file(file: Path) -> Box:
-    landmarks = read_landmarks(file)
-    try:
-        return box_from_landmarks(landmarks)
-    except AvatarError as error:
-        raise AvatarError(f"{file}: {error}") from error
-
-
-def read_landmarks(path: str | Path) -> np.ndarray:
-    """Read a ``.lms`` file: int64 ``[110, 2]``, x and y in pixels of the full frame.
-
-    Raises:
-        AvatarError: the file does not hold 110 lines of two numbers.
-    """
-    try:
-        points = np.loadtxt(path, dtype=np.float64, ndmin=2)
-    except (ValueError, OSError) as error:
-        raise AvatarError(f"{path}: not readable as landmarks ({error}).") from error
-    if points.shape != (NUM_LANDMARKS, 2):
-        raise AvatarError(
-            f"{path}: found {len(points)} lines, expected {NUM_LANDMARKS} lines of 'x y'."
-        )
-    return points.astype(np.int64)
-
-
-def box_from_landmarks(landmarks: np.ndarray) -> Box:
-    """Face box of 110 landmarks, by the published script's rule.
-
-    A square from the left to the right contour (points 1 and 31), down from the nose bridge (52).
-
-    Args:
-        landmarks: int ``[110, 2]``.
-    """
-    x1, x2 = int(landmarks[LEFT_CONTOUR, 0]), int(landmarks[RIGHT_CONTOUR, 0])
-    y1 = int(landmarks[NOSE_BRIDGE, 1])
-    return Box(x1, y1, x2, y1 + x2 - x1)
-
-
-def _boxes_from_rectangles(path: Path, num_frames: int) -> list[Box]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise AvatarError(f"{path}: not readable as JSON ({error}).") from error
-    if not isinstance(entries, dict) or len(entries) != num_frames:
-        found = len(entries) if isinstance(entries, dict) else type(entries).__name__
-        raise AvatarError(
-            f"{path}: found {found} rectangles, expected {num_frames} as there are frames."
-        )
-    return [_rectangle(path, entries, index) for index in range(num_frames)]
-
-
-def _rectangle(path: Path, entries: dict[str, Any], index: int) -> Box:
-    try:
-        x1, y1, x2, y2 = (int(value) for value in entries[str(index)]["rect"])
-        return Box(x1, y1, x2, y2)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AvatarError(
-            f'{path}: entry "{index}" is not usable ({error}), '
-            'expected {"rect": [x1, y1, x2, y2]} with x1 < x2 and y1 < y2.'
-        ) from error

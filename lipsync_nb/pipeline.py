@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator as GeneratorType
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +14,25 @@ import numpy as np
 from .audio import speech_features
 from .avatar import Avatar
 from .batching import iter_batches, template_order
-from .compositing import JOBLIB_WINDOW, Compositor
-from .errors import NetworkError
-from .inference import Generator, audio_encoder
+from .compositing import Compositor
+from .inference import audio_encoder
+from .overlap import run_ahead
 from .records import (
     Batch,
     FloatArray,
     Frame,
+    Pixels,
     Predictions,
     Progress,
     ProgressCallback,
     RenderConfig,
     Speech,
 )
+from .threads import plan_threads
 from .timing import Timings
-from .video import open_sink
+from .video import Mp4Sink, open_sink
+
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -38,25 +43,37 @@ class RenderResult:
         path: the video, or the folder of frames.
         num_frames: output frames.
         timings: the stage table.
+        config: how it was rendered.
         provider: execution provider that the generator ran on.
         batching: how the generator took its batches, see `OnnxNetwork`.
+        notes: what was chosen, and what was asked for and could not be had, a line each.
     """
 
     path: Path
     num_frames: int
     timings: Timings
+    config: RenderConfig
     provider: str
     batching: str
+    notes: tuple[str, ...] = ()
 
 
 class FrameStream:
     """The frames of one speech on one avatar; iterate over it once.
 
-    The networks are opened, and the features computed, on creation, so that ``len`` is known.
+    The template and the networks are opened, and the features computed, on creation, so that
+    ``len`` is known. With ``config.overlap`` the network works on a batch while the one before
+    is composited and the receiver has the one before that; the waiting lines are short, so a
+    slow receiver slows the network and memory stays flat. An iterator that is closed, dropped
+    or left by an exception ends its threads.
 
     Args:
         avatar, speech, config: what to render and how.
         timings: where to note the time of each stage; a new one if not given.
+        for_video: the frames go to a video encoder, which takes I420 planes as they are.
+
+    Attributes:
+        notes: what was chosen, and what was asked for and could not be had, a line each.
     """
 
     def __init__(
@@ -65,31 +82,36 @@ class FrameStream:
         speech: Speech,
         config: RenderConfig | None = None,
         timings: Timings | None = None,
+        for_video: bool = False,
     ) -> None:
         self.config = config or RenderConfig()
         self.timings = timings or Timings()
-        self.template = avatar.template
-        if avatar.generator is None:
-            raise NetworkError(
-                f"{avatar.path}: the avatar has no generator network, "
-                "expected models/generator.onnx or generator=..."
-            )
+        self.plan = plan_threads(self.config)
         with self.timings.stage("open"):
-            self.generator = Generator(
-                avatar.generator, self.template.spec, self.config.provider, self.config.num_threads
+            self.template = avatar.open_template(
+                self.config.cache, choose_pixels(avatar, self.config, for_video)
             )
         self.track = self._features(avatar, speech)
         wanted = self.config.max_frames or len(self.track)
         self.order = template_order(
             len(self.template), min(wanted, len(self.track)), self.config.order
         )
+        with self.timings.stage("open"):
+            self.generator = open_generator(
+                avatar, self.template, self.track, self.order, self.config, self.plan
+            )
+        self._compositor = Compositor(self.template, self.config.n_jobs)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.generator.notes
 
     def _features(self, avatar: Avatar, speech: Speech) -> FloatArray:
         encoder = None
         if speech.features is None and avatar.audio_encoder is not None:
             with self.timings.stage("open"):
                 encoder = audio_encoder(
-                    avatar.audio_encoder, self.config.provider, self.config.num_threads
+                    avatar.audio_encoder, self.config.provider, self.plan.network
                 )
         start = time.perf_counter()
         track = speech_features(speech, encoder)
@@ -99,18 +121,42 @@ class FrameStream:
     def __len__(self) -> int:
         return len(self.order)
 
+    def warm_up(self) -> None:
+        """Run the network on a trial batch, so that the first frames do not pay for its start."""
+        with self.timings.stage("warm-up"):
+            self.generator.warm_up(min(self.config.batch_size, len(self)))
+
+    def recycle(self, frame: Frame) -> None:
+        """Give a frame's memory back for a later one; its pixels must not be used any more."""
+        self._compositor.recycle(frame)
+
     def __iter__(self) -> GeneratorType[Frame]:
+        if self.config.warmup == "apart":
+            self.warm_up()
+        self.timings.begin()
+        with closing(self._windows()) as windows:
+            for frames in windows:
+                yield from frames
+
+    def _windows(self) -> GeneratorType[list[Frame]]:
+        """Finished frames, in windows."""
+        windows = self._composited(self._predictions())
+        return run_ahead(windows, 1, "composite") if self.config.overlap else windows
+
+    def _predictions(self) -> GeneratorType[Predictions]:
+        painted = self._painted()
+        return run_ahead(painted, BATCHES_AHEAD, "inference") if self.config.overlap else painted
+
+    def _painted(self) -> GeneratorType[Predictions]:
         batches = iter_batches(
             self.template, self.track, self.order, self.config.batch_size, self.config.audio_edges
         )
-        predictions = self._predictions(self._timed_batches(batches))
-        with Compositor(self.template, self.config.n_jobs) as compositor:
-            for window in gather(predictions, JOBLIB_WINDOW):
-                with self.timings.stage("composite", len(window)):
-                    frames = compositor(window)
-                yield from frames
+        for batch in self._timed(batches):
+            with self.timings.stage("inference", len(batch)):
+                predictions = self.generator(batch)
+            yield predictions
 
-    def _timed_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
@@ -119,11 +165,22 @@ class FrameStream:
             self.timings.add("batch", start, time.perf_counter(), len(batch))
             yield batch
 
-    def _predictions(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
-        for batch in batches:
-            with self.timings.stage("inference", len(batch)):
-                predictions = self.generator(batch)
-            yield predictions
+    def _composited(
+        self, predictions: GeneratorType[Predictions]
+    ) -> GeneratorType[list[Frame]]:
+        with closing(predictions), self._compositor as compositor:
+            for window in gather(predictions, compositor.window_size):
+                with self.timings.stage("composite", len(window)):
+                    frames = compositor(window)
+                yield frames
+
+
+def choose_pixels(avatar: Avatar, config: RenderConfig, for_video: bool) -> Pixels:
+    """Layout of the template's frames: I420 where a video encoder takes them as they are."""
+    if config.pixels != "auto":
+        return config.pixels
+    even = avatar.width % 2 == 0 and avatar.height % 2 == 0
+    return "i420" if for_video and even and config.cache != "none" else "bgr"
 
 
 def gather(predictions: Iterable[Predictions], size: int) -> Iterator[Predictions]:
@@ -185,7 +242,8 @@ def render(
         path: ``NAME.mp4``, or a new folder's name. It appears only when complete; an error, an
             interrupt or an exception from ``progress`` leaves what was there before.
         config: default `RenderConfig()`.
-        progress: called with a `Progress` after every frame.
+        progress: called with a `Progress` after every frame; the frame in it is valid until
+            the call returns.
 
     Returns:
         `RenderResult`.
@@ -196,15 +254,25 @@ def render(
     """
     config = config or RenderConfig()
     timings = Timings()
-    with open_sink(path, speech, avatar.template.spec.fps, config) as sink:
-        stream = FrameStream(avatar, speech, config, timings)
+    with open_sink(path, speech, avatar.spec.fps, config) as sink:
+        stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))
+        sink.threads = stream.plan.encoder
         start = time.perf_counter()
-        for frame in stream:
-            with timings.stage("encode", 1):
-                sink.write(frame.data)
-            if progress is not None:
-                elapsed = time.perf_counter() - start
-                progress(Progress(frame.index + 1, len(stream), elapsed))
+        with closing(iter(stream)) as frames:
+            for frame in frames:
+                with timings.stage("encode", 1):
+                    sink.write(frame)
+                if progress is not None:
+                    elapsed = time.perf_counter() - start
+                    progress(Progress(frame.index + 1, len(stream), elapsed, frame))
+                stream.recycle(frame)
     timings.finish(len(stream))
-    network = stream.generator.network
-    return RenderResult(sink.path, len(stream), timings, network.provider, network.batching)
+    return RenderResult(
+        path=sink.path,
+        num_frames=len(stream),
+        timings=timings,
+        config=config,
+        provider=stream.generator.provider,
+        batching=stream.generator.batching,
+        notes=stream.notes,
+    )

@@ -192,11 +192,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a render is: frames done, frames in all, speed and seconds still to go."""
+    """How far a render is: frames done, frames in all, speed and seconds still to go.
+
+    ``frame`` is the one that was just finished; its pixels are valid during the call alone.
+    """
 
     done: int
     total: int
     elapsed_seconds: float
+    frame: Frame | None = None
 
     @property
     def fps(self) -> float:

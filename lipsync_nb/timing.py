@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,20 @@ class Span:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One line of the stage table."""
+    """One line of the stage table.
+
+    Attributes:
+        stage: its name.
+        seconds: sum of its own work.
+        frames: that it worked on.
+        p50_ms, p95_ms: percentiles of the milliseconds a frame over its pieces of work.
+    """
 
     stage: str
     seconds: float
     frames: int
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
 
     @property
     def ms_per_frame(self) -> float:
@@ -45,12 +61,18 @@ class Timings:
     """Collects spans from any thread; prints as a stage table.
 
     Times are seconds on ``time.perf_counter``, counted from the creation of this object.
+
+    Attributes:
+        num_frames: frames made, once finished.
+        wall_seconds: from the creation to the end.
+        steady_seconds: from the first frame's start to the end, without opening and warm-up.
     """
 
     def __init__(self) -> None:
         self._origin = time.perf_counter()
         self._spans: list[Span] = []
         self._lock = threading.Lock()
+        self._begin_seconds = 0.0
         self.num_frames = 0
         self.wall_seconds = 0.0
 
@@ -70,10 +92,23 @@ class Timings:
         with self._lock:
             self._spans.append(span)
 
+    def begin(self) -> None:
+        """Note that the steady work begins now: all is open, and warmed up where that is apart."""
+        self._begin_seconds = time.perf_counter() - self._origin
+
     def finish(self, num_frames: int) -> None:
         """Note the frames made and the wall time since the creation."""
         self.num_frames = num_frames
         self.wall_seconds = time.perf_counter() - self._origin
+
+    @property
+    def begin_seconds(self) -> float:
+        """When the steady work began."""
+        return self._begin_seconds
+
+    @property
+    def steady_seconds(self) -> float:
+        return max(0.0, self.wall_seconds - self._begin_seconds)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -83,23 +118,95 @@ class Timings:
     @property
     def stages(self) -> tuple[StageRow, ...]:
         """Seconds and frames of each stage, in the order in which the stages first ran."""
-        totals: dict[str, tuple[float, int]] = {}
+        pieces: dict[str, list[Span]] = {}
         for span in self.spans:
-            seconds, frames = totals.get(span.stage, (0.0, 0))
-            totals[span.stage] = (seconds + span.seconds, frames + span.frames)
-        return tuple(StageRow(name, *total) for name, total in totals.items())
+            pieces.setdefault(span.stage, []).append(span)
+        return tuple(_row(name, spans) for name, spans in pieces.items())
 
     @property
     def fps(self) -> float:
         """Frames a second of the whole, wall time."""
         return self.num_frames / self.wall_seconds if self.wall_seconds > 0 else 0.0
 
+    @property
+    def steady_fps(self) -> float:
+        """Frames a second of the steady work, without opening and warm-up."""
+        return self.num_frames / self.steady_seconds if self.steady_seconds > 0 else 0.0
+
+    def ms_per_frame(self, stage: str) -> float:
+        """Milliseconds a frame of one stage's own work; 0 where it did not run."""
+        return next((row.ms_per_frame for row in self.stages if row.stage == stage), 0.0)
+
     def __str__(self) -> str:
-        rows = [*self.stages, StageRow("whole", self.wall_seconds, self.num_frames)]
-        lines = [f"{'stage':<12}{'seconds':>9}{'ms/frame':>10}{'FPS':>9}"]
-        lines += [
-            f"{row.stage:<12}{row.seconds:>9.2f}"
-            + (f"{row.ms_per_frame:>10.2f}{row.fps:>9.1f}" if row.frames else "")
-            for row in rows
+        head = f"{'stage':<12}{'seconds':>9}{'ms/frame':>10}{'p50':>8}{'p95':>8}{'FPS':>9}"
+        rows = [_line(row) for row in self.stages]
+        if self.num_frames:
+            rows.append(_line(StageRow("steady", self.steady_seconds, self.num_frames)))
+        rows.append(_line(StageRow("whole", self.wall_seconds, self.num_frames)))
+        return "\n".join([head, *rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Stages, spans and totals as plain numbers and texts."""
+        return {
+            "num_frames": self.num_frames,
+            "wall_seconds": self.wall_seconds,
+            "begin_seconds": self._begin_seconds,
+            "stages": [
+                {**asdict(row), "ms_per_frame": row.ms_per_frame, "fps": row.fps}
+                for row in self.stages
+            ],
+            "spans": [asdict(span) for span in self.spans],
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_csv(self) -> str:
+        """The stage table as CSV text with a head line."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["stage", "seconds", "frames", "ms_per_frame", "p50_ms", "p95_ms", "fps"])
+        for row in self.stages:
+            figures = [row.seconds, row.frames, row.ms_per_frame, row.p50_ms, row.p95_ms, row.fps]
+            writer.writerow([row.stage, *(round(figure, 6) for figure in figures)])
+        return text.getvalue()
+
+    def to_chrome_trace(self) -> str:
+        """The timeline as a trace for ``chrome://tracing`` or Perfetto (Trace Event Format)."""
+        workers = list(dict.fromkeys(span.worker for span in self.spans))
+        names = [
+            {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": worker}}
+            for tid, worker in enumerate(workers)
         ]
-        return "\n".join(lines)
+        events = [
+            {
+                "ph": "X",
+                "pid": 1,
+                "tid": workers.index(span.worker),
+                "name": span.stage,
+                "ts": round(1e6 * span.start_seconds, 1),
+                "dur": round(1e6 * span.seconds, 1),
+                "args": {"frames": span.frames},
+            }
+            for span in self.spans
+        ]
+        return json.dumps({"traceEvents": [*names, *events], "displayTimeUnit": "ms"})
+
+
+def _row(name: str, spans: Sequence[Span]) -> StageRow:
+    seconds, frames = sum(span.seconds for span in spans), sum(span.frames for span in spans)
+    pieces = [span for span in spans if span.frames]
+    if not pieces:
+        return StageRow(name, seconds, frames)
+    each = np.repeat([1000 * s.seconds / s.frames for s in pieces], [s.frames for s in pieces])
+    p50, p95 = np.percentile(each, [50, 95]).tolist()
+    return StageRow(name, seconds, frames, p50, p95)
+
+
+def _line(row: StageRow) -> str:
+    line = f"{row.stage:<12}{row.seconds:>9.2f}"
+    if not row.frames:
+        return line
+    percentiles = f"{row.p50_ms:>8.2f}{row.p95_ms:>8.2f}" if row.p50_ms else " " * 16
+    return f"{line}{row.ms_per_frame:>10.2f}{percentiles}{row.fps:>9.1f}"

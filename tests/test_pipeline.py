@@ -41,13 +41,11 @@ def reference(avatar: lnb.Avatar, speech: lnb.Speech) -> list[ImageArray]:
 
 
 def assert_same(frames: Iterator[lnb.Frame], reference: list[ImageArray]) -> None:
-    count = 0
-    for frame, expected in zip(frames, reference, strict=True):
+    for count, (frame, expected) in enumerate(zip(frames, reference, strict=True)):
         assert frame.index == count
         assert frame.time_seconds == count / 25
         difference = np.abs(frame.data.astype(int) - expected.astype(int)).max()
         assert difference <= TOLERANCE, f"frame {count} differs by {difference}"
-        count += 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 32])

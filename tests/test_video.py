@@ -31,6 +31,12 @@ def write_all(sink: Any, images: list[ImageArray]) -> None:
             sink.write(image)
 
 
+def write_then_fail(sink: Any, error: BaseException) -> None:
+    with sink:
+        sink.write(picture(64, 48))
+        raise error
+
+
 @pytest.mark.parametrize(("width", "height"), [(160, 96), (161, 97), (64, 200)])
 def test_mp4_keeps_frames_and_colours(tmp_path: Path, width: int, height: int) -> None:
     images = [picture(width, height, i) for i in range(12)]
@@ -88,9 +94,8 @@ def test_sound_in_the_video_is_in_time(tmp_path: Path) -> None:
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), Mp4Sink(path, silent(9), 25, RenderConfig()) as sink:
-        sink.write(picture(64, 48))
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_then_fail(Mp4Sink(path, silent(9), 25, RenderConfig()), KeyboardInterrupt())
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -110,12 +115,8 @@ def test_folder_of_frames(tmp_path: Path, kind: str) -> None:
 
 
 def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ValueError, match="stop"),
-        ImageFolderSink(tmp_path / "out", RenderConfig()) as sink,
-    ):
-        sink.write(picture(80, 60))
-        raise ValueError("stop")
+    with pytest.raises(ValueError, match="stop"):
+        write_then_fail(ImageFolderSink(tmp_path / "out", RenderConfig()), ValueError("stop"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -54,9 +54,7 @@ class _Engine:
         if name is None:
             raise OSError("espeak-ng is not installed: apt-get install espeak-ng")
         self._library = ctypes.CDLL(name)
-        self.sample_rate = self._library.espeak_Initialize(
-            _SYNCHRONOUS, 0, None, _PHONEME_EVENTS
-        )
+        self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
         self._blocks: list[NDArray[np.int16]] = []
         self._phonemes: list[Phoneme] = []
         self._callback = _Callback(self._receive)

@@ -50,7 +50,9 @@ def psnr(squared_error: float) -> float:
     return float(10 * np.log10(255**2 / squared_error))
 
 
-def crops_of(avatar: Avatar, speech: Speech, config: RenderConfig) -> list[tuple[Frame, ImageArray]]:
+def crops_of(
+    avatar: Avatar, speech: Speech, config: RenderConfig
+) -> list[tuple[Frame, ImageArray]]:
     boxes = avatar.template.boxes
     frames = iter_frames(avatar, speech, config)
     return [(frame, inside_crop(frame.data, boxes[frame.template_index])) for frame in frames]
@@ -112,15 +114,13 @@ def evaluate_real(avatar: Avatar, path: Path) -> None:
     crops = crops_of(avatar, speech, RenderConfig(batch_size=8))
     shown = np.array([measure_opening(crop) for _, crop in crops])
     loudness = envelope_db(speech.samples, len(shown))
-    quiet = np.convolve(loudness < PAUSE_DB, np.ones(5), "same") == 5
-    loud = loudness > SPEECH_DB
-    widest = np.percentile(shown, 99)
+    percent = 100 * shown / np.percentile(shown, 99)
+    quiet = percent[np.convolve(loudness < PAUSE_DB, np.ones(5), "same") == 5]
+    loud = percent[loudness > SPEECH_DB]
     print(
-        f"{path.name}: opening, in % of its widest: pauses {100 * shown[quiet].mean() / widest:.1f} "
-        f"(95th percentile {100 * np.percentile(shown[quiet], 95) / widest:.1f}, {quiet.sum()} "
-        f"frames), speech {100 * shown[loud].mean() / widest:.1f} +- "
-        f"{100 * shown[loud].std() / widest:.1f}; r with loudness "
-        f"{pearson(shown, np.maximum(loudness, -50)):.2f}"
+        f"{path.name}: opening in % of its widest: pauses {quiet.mean():.1f} (95th percentile "
+        f"{np.percentile(quiet, 95):.1f}, {len(quiet)} frames), speech {loud.mean():.1f} +- "
+        f"{loud.std():.1f}; r with loudness {pearson(shown, np.maximum(loudness, -50)):.2f}"
     )
 
 

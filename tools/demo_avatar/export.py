@@ -1,6 +1,6 @@
 """Writes the trained networks to ``data/demo/models`` as ONNX with float16 weights.
 
-    python -m tools.demo_avatar.export [--width mobile]
+python -m tools.demo_avatar.export [--width mobile]
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from lipsync_nb.unet328 import audio_encoder_onnx, generator_onnx
 
 from .networks import UNet328
+from .synthesis import synthesise
 from .template import DEMO_FOLDER, DEMO_VOICE, TEMPLATE_TEXT
 from .train_audio import TRAIN_FOLDER, features_for, load_encoder
 from .train_generator import WIDTHS
-from .synthesis import synthesise
 
 
 def arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

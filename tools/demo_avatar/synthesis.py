@@ -1,6 +1,6 @@
 """Spoken sentences with the truth of the mouth: phonemes to mouth states, at 25 fps.
 
-    python -m tools.demo_avatar.synthesis       # writes the training corpus to .train/corpus
+python -m tools.demo_avatar.synthesis       # writes the training corpus to .train/corpus
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
     python -m tools.demo_avatar.train_audio --minutes 25 [--resume]
 
 A 1x1 head reads the mouth from every position of the audio branch's output, so that the branch
-carries it everywhere; the generator's training then starts from this branch.
+carries it everywhere; the generator's training then starts from this branch. A linear head on
+each feature row, whose window is centred on the frame after the row's own, teaches the encoder
+directly.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import math
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from torch.nn import functional
 
 from lipsync_nb.audio import feature_track, load_speech, mel_spectrogram, mel_windows
 from lipsync_nb.batching import audio_rows
+from lipsync_nb.records import FEATURE_SIZE
 from lipsync_nb.records import SYNCTALK_328 as SPEC
 
 from .augmentation import augment, change_speed, with_pauses
@@ -69,24 +72,39 @@ class MouthReader(nn.Module):
         self.encoder = AudioEncoder()
         self.audio_model = AudioModel(channels)
         self.head = nn.Conv2d(channels[4], NUM_PARAMETERS, 1)
+        self.row_head = nn.Linear(FEATURE_SIZE, NUM_PARAMETERS)
 
-    def forward(self, windows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Windows ``[B, T + 15, 1, 80, 16]``, mask ``[B, T + 15]`` to ``[B * T / 2, 5, 10, 10]``."""
+    def forward(
+        self, windows: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mouth of every second frame at every position, and of every row.
+
+        Windows ``[B, T + 15, 1, 80, 16]`` and mask ``[B, T + 15]`` to ``[B * T / 2, 5, 10, 10]``
+        and ``[B, T + 15, 5]``.
+        """
         batch, rows = mask.shape
         flat = windows.flatten(0, 1).to(memory_format=torch.channels_last)
         features = self.encoder(flat).view(batch, rows, -1) * mask[..., None]
         stacked = features.unfold(1, CONTEXT, FRAME_STRIDE).permute(0, 1, 3, 2)
         audio = stacked.reshape(-1, *SPEC.audio_shape).to(memory_format=torch.channels_last)
-        return self.head(self.audio_model(audio))
+        return self.head(self.audio_model(audio)), self.row_head(features)
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Windows ``[T + 15, 1, 80, 16]``, mask ``[T + 15]``, every second mouth ``[T / 2, 5]``."""
+    """A stretch of a clip.
+
+    Attributes:
+        windows: ``[T + 15, 1, 80, 16]``.
+        mask: ``[T + 15]``, 0 for rows outside the clip.
+        mouth: ``[T / 2, 5]``, of every second frame.
+        row_mouth: ``[T + 15, 5]``, of the frame that each row's window is centred on.
+    """
 
     windows: FloatArray
     mask: FloatArray
     mouth: FloatArray
+    row_mouth: FloatArray
 
 
 def random_segment(clip: CorpusClip, rng: np.random.Generator) -> Segment:
@@ -102,7 +120,8 @@ def random_segment(clip: CorpusClip, rng: np.random.Generator) -> Segment:
     mask = ((rows >= 0) & (rows < frames)).astype(np.float32)
     chosen = windows[np.clip(rows - 1, 0, len(windows) - 1)]
     indices = np.clip(np.arange(first, first + SEGMENT_FRAMES, FRAME_STRIDE), 0, frames - 1)
-    return Segment(chosen, mask, mouth[indices])
+    row_mouth = mouth[np.clip(rows + 1, 0, frames - 1)]
+    return Segment(chosen, mask, mouth[indices], row_mouth)
 
 
 def sample_times(track: FloatArray, speed: float) -> FloatArray:
@@ -124,13 +143,12 @@ class SegmentQueue:
         while True:
             clips = self._rng.integers(len(self._corpus), size=self._batch_size)
             parts = [random_segment(self._corpus[c], self._rng) for c in clips]
-            stacks = (
-                np.stack([getattr(p, name) for p in parts]) for name in ("windows", "mask", "mouth")
-            )
-            self._queue.put(tuple(torch.from_numpy(s) for s in stacks))
+            names = [field.name for field in fields(Segment)]
+            stacks = [np.stack([getattr(part, name) for part in parts]) for name in names]
+            self._queue.put(tuple(torch.from_numpy(stack) for stack in stacks))
 
     def get(self) -> tuple[torch.Tensor, ...]:
-        """Windows, mask and mouth of the next batch."""
+        """The fields of `Segment` of the next batch, stacked."""
         return self._queue.get()
 
 
@@ -152,26 +170,48 @@ def read_mouth(model: MouthReader, samples: FloatArray) -> FloatArray:
         return model.head(model.audio_model(torch.from_numpy(audio))).mean(dim=(2, 3)).numpy()
 
 
+def read_rows(model: MouthReader, samples: FloatArray) -> FloatArray:
+    """Mouth parameters that the linear head hears in each feature row, float32 ``[frames, 5]``."""
+    with torch.no_grad():
+        return model.row_head(torch.from_numpy(features_for(samples, model.encoder))).numpy()
+
+
 def report(model: MouthReader, real: Path | None) -> str:
     """Pearson r on the held-out voice and sentences, and the opening in a real speech."""
     model.eval()
-    clips = [synthesise(text, HELD_OUT_VOICE, 160, 50) for text in HELD_OUT_SENTENCES]
-    heard = np.concatenate([read_mouth(model, clip.samples) for clip in clips])
+    clips = [synthesise(text, HELD_OUT_VOICE, 160, 50) for text in HELD_OUT_SENTENCES[:6]]
     truth = np.concatenate([clip.mouth for clip in clips])
+    heard = np.concatenate([read_mouth(model, clip.samples) for clip in clips])
+    rows = np.concatenate([read_rows(model, clip.samples) for clip in clips])
     scores = [np.corrcoef(heard[:, k], truth[:, k])[0, 1] for k in range(NUM_PARAMETERS)]
     lags = {n: np.corrcoef(np.roll(heard[:, 0], -n), truth[:, 0])[0, 1] for n in range(-4, 5)}
-    best = max(lags, key=lambda n: lags[n])
-    text = "held-out r " + " ".join(f"{s:.3f}" for s in scores) + f" lag {best}"
-    text += f" mean opening {heard[:, 0].mean():.3f}/{truth[:, 0].mean():.3f}"
+    parts = [
+        f"rows r {np.corrcoef(rows[:-1, 0], truth[1:, 0])[0, 1]:.3f}",
+        "held-out r " + " ".join(f"{score:.3f}" for score in scores),
+        f"lag {max(lags, key=lambda n: lags[n])}",
+        f"mean opening {heard[:, 0].mean():.3f}/{truth[:, 0].mean():.3f}",
+    ]
     if real is not None:
-        samples = load_speech(real).samples[: 16_000 * 20]
-        opening = read_mouth(model, samples)[:, 0]
-        power = (samples[: len(samples) // 640 * 640].reshape(-1, 640) ** 2).mean(axis=1)
-        loud = 10 * np.log10(power / power.max() + 1e-9)[: len(opening)]
-        quiet = opening[: len(loud)][loud < -35]
-        text += f" real: pauses {quiet.mean():.3f} speech {opening[: len(loud)][loud > -20].mean():.3f}"
+        parts.append(_report_real(model, real))
     model.train()
-    return text
+    return ", ".join(parts)
+
+
+def _report_real(model: MouthReader, path: Path) -> str:
+    """The opening in the pauses and in the speech of a recording's first 20 seconds."""
+    samples = load_speech(path).samples[: 16_000 * 20]
+    opening = read_mouth(model, samples)[:, 0]
+    power = (samples[: len(samples) // 640 * 640].reshape(-1, 640) ** 2).mean(axis=1)
+    loudness = 10 * np.log10(power / power.max() + 1e-9)[: len(opening)]
+    opening = opening[: len(loudness)]
+    pauses, speech = opening[loudness < -35].mean(), opening[loudness > -20].mean()
+    return f"real: pauses {pauses:.3f} speech {speech:.3f}"
+
+
+def mouth_loss(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Smooth L1 of mouth parameters ``[..., 5]``, weighted by how much each one shows."""
+    errors = functional.smooth_l1_loss(found.float(), truth, beta=0.1, reduction="none")
+    return (errors.flatten(0, -2).mean(dim=0) * torch.tensor(PARAMETER_WEIGHTS)).sum()
 
 
 class Trainer:
@@ -191,15 +231,15 @@ class Trainer:
         self.steps = 0
 
     def step(self, batch: tuple[torch.Tensor, ...], fraction: float) -> float:
-        windows, mask, mouth = batch
+        windows, mask, mouth, row_mouth = batch
         scale = min(1.0, (self.steps + 1) / 25) * (0.02 + 0.49 * (1 + math.cos(math.pi * fraction)))
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate * scale
         with torch.autocast("cpu", torch.bfloat16):
-            output = self.model(windows, mask)
+            output, rows = self.model(windows, mask)
         target = mouth.flatten(0, 1)[..., None, None].expand_as(output)
-        errors = functional.smooth_l1_loss(output.float(), target, beta=0.1, reduction="none")
-        loss = (errors.mean(dim=(0, 2, 3)) * torch.tensor(PARAMETER_WEIGHTS)).sum()
+        loss = mouth_loss(output.permute(0, 2, 3, 1), target.permute(0, 2, 3, 1))
+        loss = loss + mouth_loss(rows[mask > 0], row_mouth[mask > 0])
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -253,8 +293,11 @@ def train(minutes: float, batch_size: int, learning_rate: float, resume: bool, r
         losses.append(trainer.step(segments.get(), fraction))
         if time.monotonic() - last > 120 or fraction >= 1:
             trainer.save()
-            text = report(trainer.average.module, real)
-            print(f"{fraction:6.1%} step {trainer.steps} loss {np.mean(losses):.4f} {text}", flush=True)
+            print(
+                f"{fraction:6.1%} step {trainer.steps} loss {np.mean(losses):.4f} "
+                f"{report(trainer.average.module, real)}",
+                flush=True,
+            )
             losses, last = [], time.monotonic()
         if fraction >= 1:
             return
@@ -268,9 +311,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--real", type=Path, help="a recording to report on as well")
     options = parser.parse_args()
-    train(
-        options.minutes, options.batch_size, options.learning_rate, options.resume, options.real
-    )
+    train(options.minutes, options.batch_size, options.learning_rate, options.resume, options.real)
 
 
 if __name__ == "__main__":

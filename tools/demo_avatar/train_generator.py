@@ -38,6 +38,8 @@ BANK_CHUNK = 250
 MOUTH_HALF_WIDTH, MOUTH_ABOVE, MOUTH_BELOW = 80, 60, 100
 MOUTH_WEIGHT = 8.0
 EDGE_WEIGHT = 0.5
+# The audio branch comes trained on far more moments than the bank holds.
+AUDIO_LEARNING_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,7 @@ class Bank:
         )
 
 
-def picture_loss(
-    output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
+def picture_loss(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Weighted L1 of the pixels and of their differences to the neighbours (sharp edges)."""
     error = output - target
     loss = (weight * error.abs()).mean()
@@ -173,9 +173,16 @@ class Trainer:
             use_buffers=True,
         )  # fmt: skip
         self.learning_rate = learning_rate
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=learning_rate)
+        part = AUDIO_LEARNING_RATE if width == "mobile" else 1.0
+        self.optimiser = torch.optim.AdamW(self._groups(part), lr=learning_rate)
         self.samples = 0
         self.fraction = 0.0
+
+    def _groups(self, audio_part: float) -> list[dict[str, object]]:
+        audio = list(self.model.audio_model.parameters())
+        known = {id(parameter) for parameter in audio}
+        rest = [p for p in self.model.parameters() if id(p) not in known]
+        return [{"params": audio, "part": audio_part}, {"params": rest, "part": 1.0}]
 
     def start_from(self, audio_model: dict[str, torch.Tensor]) -> None:
         """Take over the audio branch that was trained with the audio encoder."""
@@ -205,7 +212,7 @@ class Trainer:
         visual, audio, target, weight = batch
         visual = visual.to(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate * _schedule(fraction)
+            group["lr"] = self.learning_rate * group["part"] * _schedule(fraction)
         with torch.autocast("cpu", torch.bfloat16):
             output = self.model(visual, audio)
         loss = picture_loss(output.float(), target, weight)
@@ -286,9 +293,7 @@ def main() -> None:
     if options.draw:
         draw_bank(TRAIN_FOLDER / "bank", options.draw)
         return
-    train(
-        options.width, options.minutes, options.batch_size, options.learning_rate, options.resume
-    )
+    train(options.width, options.minutes, options.batch_size, options.learning_rate, options.resume)
 
 
 if __name__ == "__main__":

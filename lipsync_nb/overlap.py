@@ -1,0 +1,82 @@
+"""Running a stage ahead of the one that takes its results, in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _End:
+    """Last entry of a queue: the stage is done, or failed with this error."""
+
+    error: BaseException | None = None
+
+
+class _Stage:
+    """The thread's side: it stops at the next item once nobody waits for its results."""
+
+    def __init__(self, items: Iterable[object], limit: int, name: str) -> None:
+        self._items = items
+        self._stopped = threading.Event()
+        self.results: queue.Queue[object] = queue.Queue(limit)
+        # A daemon, so that an interpreter that exits does not wait for a forgotten iterator.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        end = _End()
+        iterator: Iterator[object] = iter(self._items)
+        try:
+            for item in iterator:
+                self.results.put(item)
+                if self._stopped.is_set():
+                    break
+        except BaseException as error:
+            end = _End(error)
+        finally:
+            # The stages before are stopped here, in the thread that ran them.
+            if isinstance(iterator, Generator):
+                iterator.close()
+        self.results.put(end)
+
+    def stop(self) -> None:
+        """Let the thread end, and wait until it has."""
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self.results.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+
+def run_ahead(items: Iterable[Item], limit: int, name: str) -> Generator[Item]:
+    """Yield the items of an iterable that works in a thread of its own, in their order.
+
+    At most ``limit`` items wait, so a slow consumer slows the producer and memory stays flat. An
+    error of the producer is raised here after the items before it. When this iterator ends, is
+    closed or is dropped, the producer is closed and its thread has ended.
+
+    Args:
+        items: worked on in the other thread; a generator is closed there.
+        limit: items that may wait, at least 1.
+        name: of the thread, which is the worker's name in the timings.
+
+    Example:
+        >>> list(run_ahead(range(4), 2, "count"))
+        [0, 1, 2, 3]
+    """
+    stage = _Stage(items, limit, name)
+    try:
+        while not isinstance(item := stage.results.get(), _End):
+            yield item  # type: ignore[misc]
+        if item.error is not None:
+            raise item.error
+    finally:
+        stage.stop()

@@ -1,0 +1,99 @@
+"""Rewritten graphs give what the original gives, up to rounding."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+import lipsync_nb as lnb
+from lipsync_nb.rewriting import split_pointwise_convolutions
+from lipsync_nb.unet328 import MOBILE_CHANNELS
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    result: np.ndarray = session.run(None, feeds)[0]
+    return result
+
+
+def small_model(mode: str, read_twice: bool = False, stride: int = 1) -> onnx.ModelProto:
+    """Conv(Concat(Resize(x), s, t)) with 3, 2 and 4 channels."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(5, 9, 1, 1)).astype(np.float32)
+    bias = rng.normal(size=5).astype(np.float32)
+    coordinates = "align_corners" if mode == "linear" else "asymmetric"
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["u"], mode=mode,
+                         coordinate_transformation_mode=coordinates),
+        helper.make_node("Concat", ["s", "u", "t"], ["c"], axis=1),
+        helper.make_node("Conv", ["c", "w", "b"], ["y"], kernel_shape=[1, 1],
+                         strides=[stride, stride]),
+        helper.make_node("ReduceMax", ["u" if read_twice else "y"], ["m"], axes=[1, 2, 3]),
+        helper.make_node("Add", ["y", "m"], ["z"]),
+    ]  # fmt: skip
+    shapes = {"x": [3, 4, 6], "s": [2, 8, 12], "t": [4, 8, 12]}
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+        for name, shape in shapes.items()
+    ]
+    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 5, "h", "w"])
+    arrays = [("scales", np.float32([1, 1, 2, 2])), ("w", weight), ("b", bias)]
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays]
+    graph = helper.make_graph(nodes, "g", inputs, [output], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return shape_inference.infer_shapes(model)
+
+
+def feeds() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    shapes = {"x": (2, 3, 4, 6), "s": (2, 2, 8, 12), "t": (2, 4, 8, 12)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("read_twice", [False, True])
+def test_small_graph_gives_the_same(mode: str, read_twice: bool) -> None:
+    model = small_model(mode, read_twice)
+    expected = run(model, feeds())
+    assert split_pointwise_convolutions(model) == 1
+    onnx.checker.check_model(model)
+    kinds = [node.op_type for node in model.graph.node]
+    assert "Concat" not in kinds
+    # An interpolation that others read too stays where it is.
+    assert kinds.index("Resize") < kinds.index("Conv") if read_twice else True
+    np.testing.assert_allclose(run(model, feeds()), expected, atol=1e-5)
+
+
+def test_a_cubic_interpolation_stays_before_the_convolution() -> None:
+    model = small_model("cubic")
+    expected = run(model, feeds())
+    assert split_pointwise_convolutions(model) == 1
+    assert next(node.op_type for node in model.graph.node) == "Resize"
+    np.testing.assert_allclose(run(model, feeds()), expected, atol=1e-5)
+
+
+def test_a_strided_convolution_is_left_alone() -> None:
+    model = small_model("linear", stride=2)
+    before = model.SerializeToString()
+    assert split_pointwise_convolutions(model) == 0
+    assert len(onnx.load_from_string(before).graph.node) == len(model.graph.node)
+
+
+def test_generator_gives_the_same() -> None:
+    model = shape_inference.infer_shapes(lnb.untrained_generator(MOBILE_CHANNELS))
+    rng = np.random.default_rng(2)
+    inputs = {
+        "input": rng.random((1, 6, 320, 320), np.float32),
+        "audio": rng.normal(size=(1, 32, 16, 16)).astype(np.float32),
+    }
+    expected = run(model, inputs)
+    # One for each upsampling, and the one that joins picture and sound.
+    assert split_pointwise_convolutions(model) == 6
+    assert not [node for node in model.graph.node if node.op_type == "Concat"]
+    np.testing.assert_allclose(run(model, inputs), expected, atol=2e-6)

@@ -155,14 +155,17 @@ class Batch:
     Attributes:
         frame_indices: int64 ``[n]``, output frames.
         template_indices: int64 ``[n]``, the template frame each of them is painted on.
-        visual: float32 ``[n, 6, s, s]``, 0..1, BGR.
+        visual: float32 ``[m, 6, s, s]``, 0..1, BGR.
         audio: float32 ``[n, 32, 16, 16]``.
+        visual_indices: int64 ``[m]``, the template frame of each ``visual``: those of the batch
+            one by one, or only the ones that the network has not seen yet.
     """
 
     frame_indices: IndexArray
     template_indices: IndexArray
     visual: FloatArray
     audio: FloatArray
+    visual_indices: IndexArray
 
     def __len__(self) -> int:
         return len(self.frame_indices)
@@ -188,6 +191,11 @@ class Frame:
     template_index: int
     time_seconds: float
     data: ImageArray
+
+    @property
+    def picture(self) -> ImageArray:
+        """The pixels as they are kept: uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` I420."""
+        return self.data
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from .records import IndexArray
+from .records import AnyArray, IndexArray
 from .splitting import Edge
-
-AnyArray = npt.NDArray[np.generic]
 
 
 class FeatureCache:

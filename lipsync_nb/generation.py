@@ -15,11 +15,11 @@ from .avatar import Avatar
 from .batching import make_batch
 from .cache import Template
 from .errors import NetworkError
-from .features import AnyArray, FeatureCache, plan_features
+from .features import FeatureCache, plan_features
 from .inference import Generator, Session, generator_inputs, input_names, read_network
 from .preparation import NetworkStore, prepare_halves, prepare_whole
 from .prepared import cache_folders
-from .records import Batch, FloatArray, IndexArray, Predictions, RenderConfig
+from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
 from .splitting import edges_of
 from .threads import ThreadPlan
 

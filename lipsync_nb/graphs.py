@@ -119,9 +119,7 @@ def with_picture_output(model: onnx.ModelProto) -> None:
     model.graph.node.extend(
         [
             helper.make_node("Mul", [output.name, levels.name], [f"{name}.scaled"]),
-            helper.make_node(
-                "Cast", [f"{name}.scaled"], [f"{name}.cast"], to=TensorProto.UINT8
-            ),
+            helper.make_node("Cast", [f"{name}.scaled"], [f"{name}.cast"], to=TensorProto.UINT8),
             helper.make_node("Transpose", [f"{name}.cast"], [name], perm=[0, 2, 3, 1]),
         ]
     )

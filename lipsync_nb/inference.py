@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
 from .errors import NetworkError, NotFoundError, ProviderError
 from .graphs import BATCH_AXIS, with_dynamic_batch
-from .records import FEATURE_SIZE, Batch, FloatArray, ImageArray, ModelSpec, Predictions
+from .records import FEATURE_SIZE, AnyArray, Batch, FloatArray, ImageArray, ModelSpec, Predictions
 
 ort.set_default_logger_severity(4)
 
@@ -25,7 +24,6 @@ CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 Batching = Literal["dynamic", "rewritten", "single"]
 Shape = tuple[int, ...]
-AnyArray = npt.NDArray[Any]
 
 
 class OnnxNetwork:

@@ -155,9 +155,7 @@ class FrameStream:
                 predictions = self.generator(batch)
             yield predictions
 
-    def _composited(
-        self, predictions: GeneratorType[Predictions]
-    ) -> GeneratorType[list[Frame]]:
+    def _composited(self, predictions: GeneratorType[Predictions]) -> GeneratorType[list[Frame]]:
         with closing(predictions), self._compositor as compositor:
             for window in gather(predictions, compositor.window_size):
                 with self.timings.stage("composite", len(window)):

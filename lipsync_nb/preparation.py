@@ -38,7 +38,9 @@ class NetworkStore:
     folders: tuple[Path, ...]
     name: str
 
-    def fetch(self, key: Sequence[object], make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    def fetch(
+        self, key: Sequence[object], make: Callable[[], dict[str, bytes]]
+    ) -> dict[str, bytes]:
         """The files that were kept under a key; made, and kept, where they are not there.
 
         A damaged file is made anew with one warning line; where no folder can be written,

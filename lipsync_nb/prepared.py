@@ -122,7 +122,10 @@ def writable_folder(folders: Sequence[Path]) -> Path:
 
 
 def open_or_write(
-    avatar: Path, key: PreparedKey, boxes: Sequence[Box], frames: Callable[[], Iterable[StoredFrame]]
+    avatar: Path,
+    key: PreparedKey,
+    boxes: Sequence[Box],
+    frames: Callable[[], Iterable[StoredFrame]],
 ) -> Sequence[ImageArray] | None:
     """Open an avatar's prepared form; write it first where it is missing or not usable.
 
@@ -290,9 +293,7 @@ def _describe(key: PreparedKey, arrays: dict[str, ImageArray]) -> dict[str, Any]
     }
 
 
-def _put_in_place(
-    partial: Path, path: Path, key: PreparedKey, boxes: Sequence[Box]
-) -> None:
+def _put_in_place(partial: Path, path: Path, key: PreparedKey, boxes: Sequence[Box]) -> None:
     """Rename a complete form to its name; a usable one that is there already stays."""
     for _ in range(3):
         try:

@@ -15,6 +15,7 @@ from .errors import AvatarError, ConfigError, SpeechError
 FloatArray = npt.NDArray[np.float32]
 ImageArray = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
+AnyArray = npt.NDArray[Any]
 
 SAMPLE_RATE = 16_000
 CachePolicy = Literal["none", "memory", "mmap"]
@@ -259,7 +260,7 @@ class RenderConfig:
         "auto shares the cores among ONNX Runtime, OpenCV, x264 and joblib; with each of them "
         "takes what it takes by itself",
     )
-    cache: CachePolicy = _option(
+    cache: Literal["none", "memory", "mmap"] = _option(
         "memory",
         "where template frames are kept: none reopens the files for every frame, memory holds "
         "them in RAM, mmap maps files that are prepared once",
@@ -281,8 +282,9 @@ class RenderConfig:
     feature_dtype: Literal["float32", "float16"] = _option(
         "float32", "how the features are kept; float16 halves them, with tiny differences"
     )
-    precision: Precision = _option(
-        "fp32", "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA"
+    precision: Literal["fp32", "fp16", "int8"] = _option(
+        "fp32",
+        "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA",
     )
     warmup: Literal["apart", "included"] = _option(
         "apart", "first runs of the network: on a trial batch beforehand, or in the first frames"

@@ -160,7 +160,6 @@ def _part(
     return part
 
 
-
 def edges_of(independent: onnx.ModelProto) -> tuple[Edge, ...]:
     """The edges that an independent half gives."""
     return tuple(_edge(value, value.name) for value in independent.graph.output)

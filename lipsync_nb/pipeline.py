@@ -140,10 +140,11 @@ class FrameStream:
 
     def _windows(self) -> GeneratorType[list[Frame]]:
         """Finished frames, in windows."""
-        windows = self._composited(self._predictions())
+        windows = self._composited(self.predictions())
         return run_ahead(windows, 1, "composite") if self.config.overlap else windows
 
-    def _predictions(self) -> GeneratorType[Predictions]:
+    def predictions(self) -> GeneratorType[Predictions]:
+        """What the network paints, batch by batch, without compositing; for use in its place."""
         painted = self._painted()
         return run_ahead(painted, BATCHES_AHEAD, "inference") if self.config.overlap else painted
 

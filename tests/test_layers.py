@@ -9,14 +9,15 @@ import lipsync_nb
 
 PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
-    {"errors", "records", "timing", "overlap", "threads"},
+    {"errors", "records", "timing", "overlap", "threads", "presets"},
     {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared"},
     {"audio", "batching", "inference", "compositing", "video", "features", "preparation"},
     {"sources"},
     {"boxes"},
     {"avatar"},
     {"generation"},
-    {"pipeline"},
+    {"pipeline", "origin"},
+    {"benchmark"},
     {"cli"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -24,6 +25,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 NEIGHBOURS = {
     ("records", "errors"),
     ("threads", "records"),
+    ("presets", "errors"),
+    ("presets", "records"),
     ("cache", "imaging"),
     ("prepared", "imaging"),
     ("prepared", "cache"),

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import plain_walk
@@ -82,9 +83,10 @@ def test_origin_layout_equals_the_plain_walk(origin_folder: Path, speech: lnb.Sp
     assert_same(lnb.iter_frames(avatar, speech), plain(avatar, speech, "pingpong", "zero"))
 
 
-def test_a_still_image_speaks(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
-    template = lnb.Template(avatar.template.frames[:1], avatar.template.boxes[:1])
-    still = replace(avatar, template=template)
+def test_a_still_image_speaks(avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path) -> None:
+    copy(avatar.source.files[0], tmp_path / "face.jpg")
+    copy(avatar.path / "landmarks" / "0.lms", tmp_path / "face.lms")
+    still = lnb.load_avatar(tmp_path / "face.jpg", avatar.generator, avatar.audio_encoder)
     assert_same(lnb.iter_frames(still, speech), plain(still, speech, "pingpong", "zero"))
 
 
@@ -119,7 +121,8 @@ def test_stage_table_accounts_for_every_frame(avatar: lnb.Avatar, speech: lnb.Sp
     count = len(list(lnb.iter_frames(avatar, speech, timings=timings)))
     frames = {row.stage: row.frames for row in timings.stages}
     assert frames == {
-        "open": 0, "features": count, "batch": count, "inference": count, "composite": count
+        "open": 0, "features": count, "warm-up": 0,
+        "batch": count, "inference": count, "composite": count,
     }  # fmt: skip
     assert all(row.seconds > 0 for row in timings.stages)
     assert "inference" in str(timings)
@@ -145,8 +148,6 @@ def test_avatar_without_generator(avatar: lnb.Avatar, speech: lnb.Speech) -> Non
 
 def test_real_landmarks_and_speech(real_data: Path, avatar: lnb.Avatar, tmp_path: Path) -> None:
     """A folder with a real recording's landmarks and painted pictures of the same size."""
-    from shutil import copy
-
     import cv2
 
     for name in ("full_body_img", "landmarks"):
@@ -168,7 +169,7 @@ def test_real_landmarks_give_the_real_rectangles(real_data: Path) -> None:
 
     folder = real_data / "sanders"
     rectangles = json.loads((folder / "cache" / "crop_rectangles.json").read_text())
-    from lipsync_nb.avatar import box_from_landmarks, read_landmarks
+    from lipsync_nb.boxes import box_from_landmarks, read_landmarks
 
     for name, entry in rectangles.items():
         box = box_from_landmarks(read_landmarks(folder / "landmarks" / f"{name}.lms"))

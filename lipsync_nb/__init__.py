@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audio import load_speech, mel_spectrogram
     from .avatar import Avatar, demo_folder, demo_speeches, load_avatar
-    from .benchmark import Benchmark, benchmark
+    from .bench import Benchmark, benchmark
     from .cache import MemoryReport, Template
     from .errors import LipsyncError
     from .origin import render_origin
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "audio": ("load_speech", "mel_spectrogram"),
     "avatar": ("Avatar", "demo_folder", "demo_speeches", "load_avatar"),
-    "benchmark": ("Benchmark", "benchmark"),
+    "bench": ("Benchmark", "benchmark"),
     "cache": ("MemoryReport", "Template"),
     "errors": ("LipsyncError",),
     "origin": ("render_origin",),

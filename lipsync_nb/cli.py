@@ -132,7 +132,7 @@ def _demo(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from .audio import load_speech
     from .avatar import demo_speeches, load_avatar
-    from .benchmark import benchmark
+    from .bench import benchmark
 
     speech = load_speech(options.speech or demo_speeches()[BENCH_SPEECH])
     configs = options.configs.split(",") if options.configs else None

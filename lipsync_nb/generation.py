@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,22 @@ from .cache import Template
 from .errors import NetworkError
 from .features import FeatureCache, plan_features
 from .inference import Generator, Session, generator_inputs, input_names, read_network
-from .preparation import NetworkStore, prepare_halves, prepare_whole
+from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
 from .prepared import cache_folders
-from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
+from .records import (
+    FEATURE_SIZE,
+    AnyArray,
+    Batch,
+    FloatArray,
+    IndexArray,
+    Predictions,
+    RenderConfig,
+)
 from .splitting import edges_of
 from .threads import ThreadPlan
+
+CALIBRATION_FRAMES = 32
+FEATURES_FILE = "aud_ave.npy"
 
 
 class Painter(Protocol):
@@ -198,6 +210,7 @@ def open_generator(
         return opener.prepared()
     except NetworkError as error:
         note = f"network: used as its file is ({str(error).rstrip('.')})."
+        warnings.warn(f"{avatar.generator}: {note}", stacklevel=2)
         return opener.plain([note])
 
 
@@ -232,6 +245,40 @@ class _Opener:
                 return self._whole(model, names, [reason])
         return self._whole(model, names, ["feature cache off: as configured."])
 
+    def _arithmetic_key(self) -> tuple[object, ...]:
+        """What the arithmetic depends on: what is calibrated belongs to the frames."""
+        if self.config.precision != "int8":
+            return (self.config.precision,)
+        return ("int8", self.avatar.fingerprint, CALIBRATION_FRAMES)
+
+    def _arithmetic(self, names: Sequence[str]) -> Arithmetic:
+        """How the network computes, and what it is calibrated on."""
+        if self.config.precision != "int8":
+            return Arithmetic(self.config.precision)
+        return Arithmetic("int8", lambda: self._samples(names))
+
+    def _samples(self, names: Sequence[str]) -> list[dict[str, AnyArray]]:
+        """Template frames, evenly spread, each with another moment of speech."""
+        template, track = self.inputs.template, self._calibration_track()
+        frames = np.linspace(0, len(template) - 1, CALIBRATION_FRAMES).astype(np.int64)
+        moments = np.linspace(0, len(track) - 1, CALIBRATION_FRAMES).astype(np.int64)
+        batch = make_batch(template, track, moments, frames)
+        return [
+            {names[0]: batch.visual[i : i + 1], names[1]: batch.audio[i : i + 1]}
+            for i in range(len(batch))
+        ]
+
+    def _calibration_track(self) -> FloatArray:
+        """Features of the recording's own speech where the avatar has them, else of this one."""
+        file = self.avatar.path / FEATURES_FILE
+        try:
+            track: FloatArray = np.load(file, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError):
+            return self.inputs.track
+        if track.ndim == 2 and track.shape[1] == FEATURE_SIZE and len(track):
+            return track
+        return self.inputs.track
+
     def _store(self) -> NetworkStore:
         return NetworkStore(tuple(cache_folders(self.avatar.path)), str(self.path))
 
@@ -247,15 +294,25 @@ class _Opener:
         )
 
     def _whole(self, model: bytes, names: Sequence[str], notes: Sequence[str]) -> Painter:
-        key = ("whole", hashlib.sha256(model).hexdigest())
-        files = self._store().fetch(key, lambda: prepare_whole(model))
+        key = ("whole", hashlib.sha256(model).hexdigest(), *self._arithmetic_key())
+        arithmetic = self._arithmetic(names)
+        files = self._store().fetch(key, lambda: prepare_whole(model, arithmetic))
         session = self._session(files["whole.onnx"])
         return WholePainter(self.inputs, session, names, notes)
 
     def _split(self, model: bytes, names: Sequence[str]) -> Painter:
         narrow = self.config.feature_dtype == "float16"
-        key = ("halves", hashlib.sha256(model).hexdigest(), names[1], narrow)
-        files = self._store().fetch(key, lambda: prepare_halves(model, names[1], narrow))
+        key = (
+            "halves",
+            hashlib.sha256(model).hexdigest(),
+            names[1],
+            narrow,
+            *self._arithmetic_key(),
+        )
+        arithmetic = self._arithmetic(names)
+        files = self._store().fetch(
+            key, lambda: prepare_halves(model, names[1], narrow, arithmetic)
+        )
         edges = edges_of(onnx.load_from_string(files["independent.onnx"]))
         plan = plan_features(
             self.order,

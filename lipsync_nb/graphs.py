@@ -83,7 +83,10 @@ def _add_constant(graph: onnx.GraphProto, node: onnx.NodeProto, value: np.ndarra
 
 
 def remove_idle_nodes(model: onnx.ModelProto) -> None:
-    """Take out nodes that copy their input: Identity, Dropout, and Pad by nothing, in place."""
+    """Take out nodes that copy their input: Identity, Dropout, and Pad by nothing, in place.
+
+    Weights that nobody reads any more go with them.
+    """
     constants = _constants(model.graph)
     outputs = {value.name for value in model.graph.output}
     renamed: dict[str, str] = {}
@@ -97,6 +100,10 @@ def remove_idle_nodes(model: onnx.ModelProto) -> None:
             kept.append(node)
     del model.graph.node[:]
     model.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input} | outputs
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
 
 
 def _is_idle(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> bool:

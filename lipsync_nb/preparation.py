@@ -19,6 +19,8 @@ import onnxruntime as ort
 from .errors import LipsyncError, NetworkError
 from .graphs import remove_idle_nodes, with_dynamic_batch, with_picture_output
 from .prepared import writable_folder
+from .quantization import Feeds, quantize_static_qdq, to_float16
+from .records import Precision
 from .rewriting import split_pointwise_convolutions
 from .splitting import narrow_edges, split_graph
 
@@ -167,40 +169,78 @@ def _compare(before: bytes, after: bytes, inputs: Sequence[onnx.ValueInfoProto])
             raise NetworkError(f"the simplified graph differs by {error:.2g}, expected under 1e-4.")
 
 
-def prepare_whole(model_bytes: bytes) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Arithmetic:
+    """The numbers that a prepared network computes with.
+
+    Attributes:
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        samples: gives typical inputs, for ``int8``.
+        excluded: names of nodes that stay float32 in ``int8``.
+    """
+
+    precision: Precision = "fp32"
+    samples: Callable[[], Sequence[Feeds]] = tuple
+    excluded: tuple[str, ...] = ()
+
+    def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The simplified network in this arithmetic, with all shapes known.
+
+        Raises:
+            NetworkError: it cannot be had.
+        """
+        model = onnx.shape_inference.infer_shapes(model)
+        if self.precision == "int8":
+            quantised = quantize_static_qdq(model, self.samples(), self.excluded)
+            return onnx.shape_inference.infer_shapes(quantised)
+        split_pointwise_convolutions(model)
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def prepare_whole(model_bytes: bytes, arithmetic: Arithmetic | None = None) -> dict[str, bytes]:
     """``whole.onnx``: the graph simplified and rewritten; it gives uint8 pictures.
 
     Raises:
-        NetworkError: see `simplify`.
+        NetworkError: see `simplify` and `Arithmetic`.
     """
-    model = rewritten(onnx.load_from_string(simplify(model_bytes)))
+    arithmetic = arithmetic or Arithmetic()
+    model = arithmetic.apply(onnx.load_from_string(simplify(model_bytes)))
     with_picture_output(model)
-    return {"whole.onnx": model.SerializeToString()}
+    return {"whole.onnx": _finished(model, arithmetic)}
 
 
-def prepare_halves(model_bytes: bytes, audio: str, narrow: bool = False) -> dict[str, bytes]:
+def prepare_halves(
+    model_bytes: bytes, audio: str, narrow: bool = False, arithmetic: Arithmetic | None = None
+) -> dict[str, bytes]:
     """``independent.onnx`` and ``dependent.onnx``, see `split_graph`; the latter gives pictures.
 
     Args:
         audio: name of the audio input.
-        narrow: features cross as float16.
+        narrow: float32 features cross as float16.
 
     Raises:
-        NetworkError: see `simplify` and `split_graph`.
+        NetworkError: see `simplify`, `Arithmetic` and `split_graph`.
     """
-    split = split_graph(onnx.load_from_string(simplify(model_bytes)), audio)
-    dependent = rewritten(split.dependent)
+    arithmetic = arithmetic or Arithmetic()
+    simplified = onnx.load_from_string(simplify(model_bytes))
+    if arithmetic.precision == "int8":
+        split = split_graph(arithmetic.apply(simplified), audio)
+        dependent = split.dependent
+    else:
+        # Rewritten after the cut: the edges in front of the 1x1 convolutions are smaller.
+        split = split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
+        dependent = arithmetic.apply(split.dependent)
     with_picture_output(dependent)
     if narrow:
         narrow_edges(split.independent, dependent)
     return {
-        "independent.onnx": split.independent.SerializeToString(),
-        "dependent.onnx": dependent.SerializeToString(),
+        "independent.onnx": _finished(split.independent, arithmetic),
+        "dependent.onnx": _finished(dependent, arithmetic),
     }
 
 
-def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose 1x1 convolutions of concatenations are sums, see `rewriting`."""
-    copy = onnx.shape_inference.infer_shapes(model)
-    split_pointwise_convolutions(copy)
-    return copy
+def _finished(model: onnx.ModelProto, arithmetic: Arithmetic) -> bytes:
+    if arithmetic.precision == "fp16":
+        model = to_float16(model)
+    serialised: bytes = model.SerializeToString()
+    return serialised

@@ -308,6 +308,8 @@ class RenderConfig:
             _check_option(option, getattr(self, option.name))
         if self.n_jobs == 0:
             raise ConfigError("n_jobs: found 0, expected 1 or more, or -1 for one a core.")
+        if self.precision != "fp32" and not self.prepare:
+            raise ConfigError(f"prepare: found False, expected True for {self.precision}.")
 
 
 def option_choices(name: str) -> tuple[str, ...]:

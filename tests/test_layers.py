@@ -10,14 +10,14 @@ import lipsync_nb
 PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
     {"errors", "records", "timing", "overlap", "threads", "presets"},
-    {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared"},
+    {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared", "quantization"},
     {"audio", "batching", "inference", "compositing", "video", "features", "preparation"},
     {"sources"},
     {"boxes"},
     {"avatar"},
     {"generation"},
     {"pipeline", "origin"},
-    {"benchmark"},
+    {"bench"},
     {"cli"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

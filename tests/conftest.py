@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
+from comparison import plain_render
+
+import lipsync_nb as lnb
+from lipsync_nb.records import ImageArray
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +32,22 @@ def speech_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("speech") / "tone.wav"
     tone_speech(path, 0.9, 22_050, 2)
     return path
+
+
+@pytest.fixture(scope="session")
+def avatar(synctalk_folder: Path) -> lnb.Avatar:
+    return lnb.load_avatar(synctalk_folder)
+
+
+@pytest.fixture(scope="session")
+def speech(speech_file: Path) -> lnb.Speech:
+    return lnb.load_speech(speech_file)
+
+
+@pytest.fixture(scope="session")
+def reference(avatar: lnb.Avatar, speech: lnb.Speech) -> list[ImageArray]:
+    """The frames of that speech by the plain walk."""
+    return plain_render(avatar, speech)
 
 
 @pytest.fixture(scope="session")

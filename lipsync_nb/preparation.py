@@ -56,7 +56,7 @@ class NetworkStore:
         for folder in self.folders:
             try:
                 return _read_files(folder / f"network-{digest}.json")
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError, KeyError, TypeError) as error:
                 text = f"{self.name}: its prepared network is damaged ({error}); it is made anew."

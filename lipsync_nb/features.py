@@ -55,6 +55,21 @@ class FeatureCache:
             array[slot] = value
         self._filled.add(frame)
 
+    def room(self, frames: IndexArray) -> list[AnyArray]:
+        """Where these frames' features go, ``[n, *edge.shape]`` an edge, to be written to.
+
+        Empty where their slots do not follow each other. `mark` says that they were written.
+        """
+        slots = [self._slots.get(int(frame)) for frame in frames]
+        start = slots[0]
+        if start is None or slots != list(range(start, start + len(slots))):
+            return []
+        return [array[start : start + len(slots)] for array in self._arrays]
+
+    def mark(self, frames: IndexArray) -> None:
+        """Note that the features of these frames were written where `room` said."""
+        self._filled.update(frames.tolist())
+
     def gather(
         self, frames: IndexArray, others: Mapping[int, Sequence[AnyArray]]
     ) -> list[AnyArray]:

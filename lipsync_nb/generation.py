@@ -160,9 +160,14 @@ class SplitPainter:
         rows = np.isin(batch.visual_indices, self._features.missing(batch.visual_indices))
         if not rows.any():
             return {}
-        outputs = self._independent({self._visual: batch.visual[rows]})
+        frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
+        room = self._features.room(frames)
+        if room and self._independent.run_into(feeds, room):
+            self._features.mark(frames)
+            return {}
+        outputs = self._independent(feeds)
         fresh = {}
-        for position, frame in enumerate(batch.visual_indices[rows].tolist()):
+        for position, frame in enumerate(frames.tolist()):
             fresh[frame] = [output[position] for output in outputs]
             self._features.put(frame, fresh[frame])
         return fresh

@@ -182,6 +182,28 @@ class Session:
         outputs: list[AnyArray] = self._session.run(None, dict(feeds))
         return [output[:count] for output in outputs]
 
+    def run_into(self, feeds: Mapping[str, AnyArray], outputs: Sequence[AnyArray]) -> bool:
+        """Run on arrays ``[n, ...]`` and let the outputs be written where they are wanted.
+
+        Args:
+            outputs: contiguous arrays ``[n, ...]`` in the order of the graph's outputs.
+
+        Returns:
+            False, and nothing was run, where ``n`` is not the batch that this session takes.
+        """
+        count = len(next(iter(feeds.values())))
+        if self.batch_size not in (0, count):
+            return False
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for node, array in zip(self._session.get_outputs(), outputs, strict=True):
+            binding.bind_output(
+                node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+            )
+        self._session.run_with_iobinding(binding)
+        return True
+
 
 def _filled_up(array: AnyArray, size: int) -> AnyArray:
     whole = np.zeros((size, *array.shape[1:]), array.dtype)

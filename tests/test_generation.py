@@ -257,6 +257,12 @@ def test_feature_cache_gives_what_was_put() -> None:
         found = cache.gather(np.array(frames), values)
         assert found[0][:, 0].tolist() == found[1][:, 0, 0].tolist() == frames
     assert (len(cache), cache.capacity, cache.nbytes) == (2, 3, 2 * 10)
+    assert cache.room(np.array([6, 5])) == cache.room(np.array([6, 7])) == []
+    for view in cache.room(np.array([2, 5])):
+        view[:] = 9
+    cache.mark(np.array([2, 5]))
+    assert cache.missing(np.array([2, 5, 6])).size == 0
+    assert cache.gather(np.array([2, 5, 6]), {})[0][:, 0].tolist() == [9, 9, 6]
 
 
 def test_prepared_networks_are_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:

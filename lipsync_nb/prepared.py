@@ -92,12 +92,14 @@ def user_cache_folder() -> Path:
 def cache_folders(avatar: Path) -> list[Path]:
     """Where prepared forms of an avatar may lie, the first choice first.
 
-    Beside the avatar's files, then in the user's cache; ``LIPSYNC_NB_CACHE`` alone where set.
+    Beside the avatar's files, then in the user's cache; ``LIPSYNC_NB_CACHE`` alone where set, and
+    the user's cache alone for what belongs to this package.
     """
-    root = avatar.resolve()
+    root, package = avatar.resolve(), Path(__file__).resolve().parent
     place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     elsewhere = user_cache_folder() / f"{root.name}-{place}"
-    if os.environ.get("LIPSYNC_NB_CACHE"):
+    is_ours = root.is_relative_to(package) or root.is_relative_to(package.parent / "data")
+    if is_ours or os.environ.get("LIPSYNC_NB_CACHE"):
         return [elsewhere]
     beside = root / CACHE_FOLDER if root.is_dir() else root.parent / CACHE_FOLDER / root.name
     return [beside, elsewhere]

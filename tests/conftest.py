@@ -1,6 +1,7 @@
 """Material that several test modules share, made once a run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ import lipsync_nb as lnb
 from lipsync_nb.records import ImageArray
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's is read, and nothing is left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIPSYNC_NB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

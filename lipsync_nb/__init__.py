@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .audio import load_speech, mel_spectrogram
     from .avatar import Avatar, demo_folder, demo_speeches, load_avatar
-    from .cache import Template
+    from .bench import Benchmark, benchmark
+    from .cache import MemoryReport, Template
     from .errors import LipsyncError
+    from .origin import render_origin
     from .pipeline import FrameStream, RenderResult, iter_frames, render
+    from .presets import PRESETS, preset
     from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
     from .timing import Timings
     from .unet328 import untrained_generator
@@ -24,9 +27,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "audio": ("load_speech", "mel_spectrogram"),
     "avatar": ("Avatar", "demo_folder", "demo_speeches", "load_avatar"),
-    "cache": ("Template",),
+    "bench": ("Benchmark", "benchmark"),
+    "cache": ("MemoryReport", "Template"),
     "errors": ("LipsyncError",),
+    "origin": ("render_origin",),
     "pipeline": ("FrameStream", "RenderResult", "iter_frames", "render"),
+    "presets": ("PRESETS", "preset"),
     "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
     "timing": ("Timings",),
     "unet328": ("untrained_generator",),
@@ -35,24 +41,30 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Avatar",
+    "Benchmark",
     "Box",
     "Frame",
     "FrameStream",
     "LipsyncError",
+    "MemoryReport",
     "ModelSpec",
+    "PRESETS",
     "Progress",
     "RenderConfig",
     "RenderResult",
     "Speech",
     "Template",
     "Timings",
+    "benchmark",
     "demo_folder",
     "demo_speeches",
     "iter_frames",
     "load_avatar",
     "load_speech",
     "mel_spectrogram",
+    "preset",
     "render",
+    "render_origin",
     "untrained_generator",
 ]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .boxes import BoxSource, find_boxes
 from .cache import MemoryReport, PlanarFrames, Template, check_boxes, estimate_template
 from .errors import AvatarError, NotFoundError
-from .prepared import fingerprint, open_or_write
+from .features import FeatureCache
+from .prepared import PreparedKey, fingerprint, open_or_write
 from .records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
 from .sources import FrameSource, find_frames
 
@@ -46,6 +47,7 @@ class Avatar:
     _opened: dict[tuple[CachePolicy, Pixels], Template] = field(
         default_factory=dict, init=False, repr=False
     )
+    _features: dict[object, FeatureCache] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -95,6 +97,22 @@ class Avatar:
             self._opened[cache, pixels] = opened
         return opened
 
+    def remember_features(self, key: object, make: Callable[[], FeatureCache]) -> FeatureCache:
+        """The features that a network left under this key; made anew where there are none.
+
+        Only those of the last key are remembered.
+        """
+        features = self._features.get(key)
+        if features is None:
+            self._features.clear()
+            features = self._features[key] = make()
+        return features
+
+    def forget(self) -> None:
+        """Free the opened template and the network's features; the next render makes them anew."""
+        self._opened.clear()
+        self._features.clear()
+
     def _open(self, cache: CachePolicy, pixels: Pixels) -> Template:
         if fingerprint(self.source.files, self.boxes) != self.fingerprint:
             raise AvatarError("its frames were changed since it was loaded; load it again.")
@@ -103,7 +121,7 @@ class Avatar:
         if cache == "mmap":
             prepared = open_or_write(
                 self.path,
-                self.prepared_key(pixels),
+                PreparedKey(self.fingerprint, pixels),
                 self.boxes,
                 lambda: self.source.stored(self.boxes, pixels),
             )
@@ -111,7 +129,7 @@ class Avatar:
                 return Template(prepared, self.boxes, self.spec, "mmap")
         if pixels == "bgr":
             return Template(list(self.source.frames()), self.boxes, self.spec)
-        pictures, patches = zip(*self.source.planar(self.boxes), strict=True)
+        pictures, patches = zip(*self.source.stored(self.boxes, pixels), strict=True)
         return Template(PlanarFrames(pictures, patches, self.boxes), self.boxes, self.spec)
 
     def _usable_pixels(self, cache: CachePolicy, pixels: Pixels) -> Pixels:
@@ -192,7 +210,6 @@ def load_avatar(
     root = _root_of(path)
     try:
         source = find_frames(root)
-        source.check()
         kind, found = find_boxes(root, source.count, source.is_video, boxes, box)
         check_boxes(found, source.shape[1], source.shape[0])
     except AvatarError as error:

@@ -60,32 +60,47 @@ def visual_input(crop: ImageArray, spec: ModelSpec, out: FloatArray | None = Non
     return out
 
 
+def visual_inputs(template: Template, indices: IndexArray) -> FloatArray:
+    """Picture tensors of these template frames, float32 ``[n, 6, s, s]``."""
+    size = template.spec.input_size
+    visual = np.empty((len(indices), 6, size, size), np.float32)
+    for image, index in zip(visual, indices, strict=True):
+        visual_input(template.crop(int(index)), template.spec, out=image)
+    return visual
+
+
 def make_batch(
     template: Template,
     track: FloatArray,
     frames: IndexArray,
     template_frames: IndexArray,
     edges: str = "zero",
+    wanted: IndexArray | None = None,
 ) -> Batch:
-    """Inputs of the generator for these output frames and the template frames they go on."""
-    spec = template.spec
-    size = spec.input_size
-    visual = np.empty((len(frames), 6, size, size), np.float32)
-    for image, index in zip(visual, template_frames, strict=True):
-        visual_input(template.crop(int(index)), spec, out=image)
-    audio = np.stack([audio_rows(track, int(i), spec, edges) for i in frames])
-    return Batch(frames, template_frames, visual, audio)
+    """Inputs of the generator for these output frames and the template frames they go on.
+
+    Args:
+        wanted: template frames whose picture tensors are made; default: of each frame its own.
+    """
+    wanted = template_frames if wanted is None else wanted
+    audio = np.stack([audio_rows(track, int(i), template.spec, edges) for i in frames])
+    return Batch(frames, template_frames, visual_inputs(template, wanted), audio, wanted)
 
 
-def iter_batches(
-    template: Template, track: FloatArray, order: IndexArray, batch_size: int, edges: str = "zero"
-) -> Iterator[Batch]:
-    """Yield the batches of a whole speech; the last one may be smaller.
+def batch_frames(order: IndexArray, batch_size: int) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """Yield output frames and template frames of each batch; the last one may be smaller.
 
     Args:
         order: template frame of every output frame, from `template_order`.
     """
     for start in range(0, len(order), batch_size):
         template_frames = order[start : start + batch_size]
-        frames = np.arange(start, start + len(template_frames))
+        yield np.arange(start, start + len(template_frames)), template_frames
+
+
+def iter_batches(
+    template: Template, track: FloatArray, order: IndexArray, batch_size: int, edges: str = "zero"
+) -> Iterator[Batch]:
+    """Yield the batches of a whole speech with all their inputs; the last one may be smaller."""
+    for frames, template_frames in batch_frames(order, batch_size):
         yield make_batch(template, track, frames, template_frames, edges)

@@ -1,11 +1,13 @@
-"""The command line: ``lipsync-nb render`` and ``lipsync-nb demo``."""
+"""The command line: ``lipsync-nb render``, ``demo`` and ``bench``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 DEMO_OUTPUT = "lipsync_demo.mp4"
 DEMO_SPEECH = "hello"
+BENCH_SPEECH = "hello"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +55,27 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("out", nargs="?", default=DEMO_OUTPUT, help=f"default: {DEMO_OUTPUT}")
     _add_config(demo)
     demo.set_defaults(run=_demo)
+    _add_bench(commands.add_parser("bench", help="measure configurations side by side"))
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("avatar", nargs="?", default="demo", help="avatar folder (default: demo)")
+    bench.add_argument("speech", nargs="?", help="sound file (default: a demo clip)")
+    bench.add_argument(
+        "--configs",
+        help="presets, origin-baseline, origin-cached, origin-parallel, onnxruntime; "
+        "joined by commas (default: all)",
+    )
+    bench.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
+    bench.add_argument("--frames", type=int, default=300, metavar="N", help="default: 300")
+    bench.add_argument(
+        "--generator",
+        help="network to use instead of the avatar's; 'untrained' makes one of the full width "
+        "with seeded weights, as published code exports it",
+    )
+    bench.add_argument("--out", help="also write the result to this JSON file")
+    bench.set_defaults(run=_bench)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +129,38 @@ def _demo(options: argparse.Namespace) -> None:
     _render_to(options.out, load_avatar("demo"), speech, config)
 
 
+def _bench(options: argparse.Namespace) -> None:
+    from .audio import load_speech
+    from .avatar import demo_speeches, load_avatar
+    from .bench import benchmark
+
+    speech = load_speech(options.speech or demo_speeches()[BENCH_SPEECH])
+    configs = options.configs.split(",") if options.configs else None
+    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, BenchmarkBar() as bar:
+        generator = options.generator
+        if generator == "untrained":
+            generator = _untrained(Path(folder))
+        result = benchmark(
+            load_avatar(options.avatar, generator),
+            speech,
+            configs,
+            repeats=options.repeats,
+            max_frames=options.frames,
+            progress=bar,
+        )
+    print(result)
+    if options.out:
+        print(f"\n{result.save(options.out).resolve()}")
+
+
+def _untrained(folder: Path) -> Path:
+    from .unet328 import untrained_generator
+
+    path = folder / "untrained.onnx"
+    path.write_bytes(untrained_generator(padded=True).SerializeToString())
+    return path
+
+
 def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -> None:
     from .pipeline import render
 
@@ -116,8 +171,9 @@ def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -
 
 def _report(result: RenderResult) -> str:
     timings = result.timings
+    notes = "".join(f"{note}\n" for note in result.notes)
     return (
-        f"{timings}\n\n{result.path.resolve()}\n{result.num_frames} frames in "
+        f"{timings}\n\n{notes}{result.path.resolve()}\n{result.num_frames} frames in "
         f"{timings.wall_seconds:.1f} s, {timings.fps:.1f} FPS on {result.provider}"
     )
 
@@ -125,7 +181,8 @@ def _report(result: RenderResult) -> str:
 class ProgressBar:
     """A tqdm bar with ETA, used as a `ProgressCallback`; it starts with the first frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str | None = None) -> None:
+        self._label = label
         self._bar: Any = None
 
     def __enter__(self) -> ProgressBar:
@@ -135,12 +192,37 @@ class ProgressBar:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=progress.total, unit="frame", dynamic_ncols=True)
+            self._bar = tqdm(
+                desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
+            )
         self._bar.update(progress.done - self._bar.n)
 
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """End the bar's line."""
         if self._bar is not None:
             self._bar.close()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class BenchmarkBar:
+    """One tqdm bar after the other, a run each."""
+
+    def __init__(self) -> None:
+        self._label, self._bar = "", ProgressBar()
+
+    def __enter__(self) -> BenchmarkBar:
+        return self
+
+    def __call__(self, label: str, progress: Progress) -> None:
+        if label != self._label:
+            self._bar.close()
+            self._label, self._bar = label, ProgressBar(label)
+        self._bar(progress)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
 
 
 if __name__ == "__main__":

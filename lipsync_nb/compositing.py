@@ -157,6 +157,11 @@ class PlanarFrame(Frame):
             raise ValueError(f"frame {self.index} was given back, its pixels are gone.")
         return i420_to_bgr(self.planes)
 
+    @property
+    def picture(self) -> ImageArray:
+        """The pixels as they are kept, uint8 ``[H * 3 / 2, W]`` I420; BGR once given back."""
+        return self.data if self.planes is None else self.planes
+
     def __repr__(self) -> str:
         return f"PlanarFrame({self.index}, {self.template_index}, {self.time_seconds})"
 

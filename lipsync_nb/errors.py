@@ -23,6 +23,10 @@ class ConfigError(LipsyncError, ValueError):
     """A configuration value is unknown or out of range."""
 
 
+class BenchmarkError(LipsyncError, ValueError):
+    """A benchmark was asked for nothing, or its file is not usable."""
+
+
 class NotFoundError(LipsyncError, FileNotFoundError):
     """A file or folder that was named does not exist."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from .errors import NetworkError
 
@@ -80,3 +80,56 @@ def _add_constant(graph: onnx.GraphProto, node: onnx.NodeProto, value: np.ndarra
     name = f"{node.output[0]}_dynamic_batch"
     graph.initializer.append(numpy_helper.from_array(value, name))
     return name
+
+
+def remove_idle_nodes(model: onnx.ModelProto) -> None:
+    """Take out nodes that copy their input: Identity, Dropout, and Pad by nothing, in place.
+
+    Weights that nobody reads any more go with them.
+    """
+    constants = _constants(model.graph)
+    outputs = {value.name for value in model.graph.output}
+    renamed: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
+        if _is_idle(node, constants) and node.output[0] not in outputs:
+            renamed[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input} | outputs
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
+
+
+def _is_idle(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> bool:
+    if node.op_type == "Pad" and len(node.input) > 1:
+        pads = constants.get(node.input[1])
+        return pads is not None and not pads.any()
+    return node.op_type in ("Identity", "Dropout")
+
+
+def with_picture_output(model: onnx.ModelProto) -> None:
+    """Let a graph give uint8 pictures ``[N, s, s, 3]``, ``trunc(255 * output)``, in place.
+
+    Its output is float32 ``[N, 3, s, s]``, 0..1.
+    """
+    output = model.graph.output[0]
+    sizes = [dim.dim_value for dim in output.type.tensor_type.shape.dim[1:]]
+    name = f"{output.name}.pictures"
+    levels = numpy_helper.from_array(np.array(255, np.float32), f"{name}.levels")
+    model.graph.initializer.append(levels)
+    model.graph.node.extend(
+        [
+            helper.make_node("Mul", [output.name, levels.name], [f"{name}.scaled"]),
+            helper.make_node("Cast", [f"{name}.scaled"], [f"{name}.cast"], to=TensorProto.UINT8),
+            helper.make_node("Transpose", [f"{name}.cast"], [name], perm=[0, 2, 3, 1]),
+        ]
+    )
+    shape = [BATCH_AXIS, *sizes[1:], *sizes[:1]]
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))

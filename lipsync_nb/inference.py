@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,8 @@ import onnx
 import onnxruntime as ort
 
 from .errors import NetworkError, NotFoundError, ProviderError
-from .graphs import with_dynamic_batch
-from .records import FEATURE_SIZE, Batch, FloatArray, ImageArray, ModelSpec, Predictions
+from .graphs import BATCH_AXIS, with_dynamic_batch
+from .records import FEATURE_SIZE, AnyArray, Batch, FloatArray, ImageArray, ModelSpec, Predictions
 
 ort.set_default_logger_severity(4)
 
@@ -36,6 +36,7 @@ class OnnxNetwork:
         output: shape of the output without its batch axis.
         provider: ``cpu``, ``cuda``, or ``auto``: CUDA where there is a device that it loads on.
         num_threads: threads on the CPU, 0: ONNX Runtime decides.
+        spinning: whether they wait for work in a busy loop.
 
     Attributes:
         provider: name of the execution provider that is really bound.
@@ -56,12 +57,13 @@ class OnnxNetwork:
         *,
         provider: str = "auto",
         num_threads: int = 0,
+        spinning: bool = True,
     ) -> None:
         self.path = Path(path)
         self._inputs, self._output = tuple(inputs), output
-        self._options = _session_options(num_threads)
+        self._options = _session_options(num_threads, spinning)
         self._wanted_provider = provider
-        model = _read_bytes(self.path)
+        model = read_network(self.path)
         self._session = self._open(model)
         self._names = _bind_inputs(self._session, self._inputs, self.path)
         _check_output(self._session, output, self.path)
@@ -72,16 +74,7 @@ class OnnxNetwork:
         _check_provider(provider, self.provider, self.path)
 
     def _open(self, model: bytes) -> ort.InferenceSession:
-        try:
-            return ort.InferenceSession(
-                model, self._options, providers=_providers(self._wanted_provider)
-            )
-        except Exception as error:
-            if self._wanted_provider == "cuda" and _is_onnx(model):
-                raise ProviderError(f"{self.path}: CUDA did not load ({_first(error)}).") from error
-            raise NetworkError(
-                f"{self.path}: not a usable ONNX network ({_first(error)})."
-            ) from error
+        return _open_session(model, self._options, self._wanted_provider, self.path)
 
     def _has_fixed_batch(self) -> bool:
         return any(isinstance(node.shape[0], int) for node in self._session.get_inputs())
@@ -119,24 +112,103 @@ class OnnxNetwork:
 
 
 class Generator:
-    """The network that paints the mouth: a batch in, uint8 pictures out."""
+    """The network that paints the mouth, as its file is: a batch in, uint8 pictures out."""
 
     def __init__(
-        self, path: str | Path, spec: ModelSpec, provider: str = "auto", num_threads: int = 0
+        self,
+        path: str | Path,
+        spec: ModelSpec,
+        provider: str = "auto",
+        num_threads: int = 0,
+        spinning: bool = True,
     ) -> None:
         size = spec.input_size
         self.network = OnnxNetwork(
             path,
-            [(6, size, size), spec.audio_shape],
+            generator_inputs(spec),
             (3, size, size),
             provider=provider,
             num_threads=num_threads,
+            spinning=spinning,
         )
 
     def __call__(self, batch: Batch) -> Predictions:
         """Paint a batch: ``images`` uint8 ``[n, s, s, 3]`` BGR, ``trunc(output * 255)``."""
         output = self.network(batch.visual, batch.audio)
         return Predictions(batch.frame_indices, batch.template_indices, to_images(output))
+
+
+def generator_inputs(spec: ModelSpec) -> list[Shape]:
+    """Shapes of a generator's picture and audio input, without the batch axis."""
+    return [(6, spec.input_size, spec.input_size), spec.audio_shape]
+
+
+class Session:
+    """An ONNX Runtime session on a graph that was made ready, with inputs and outputs by name.
+
+    Args:
+        model: the serialised graph; its batch axis is named ``N``.
+        name: for messages.
+        batch_size: the only batch that will be run: ONNX Runtime joins more operators when it
+            knows the sizes. 0: any.
+
+    Attributes:
+        provider: name of the execution provider that is really bound.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        name: Path,
+        *,
+        provider: str = "auto",
+        num_threads: int = 0,
+        spinning: bool = True,
+        batch_size: int = 0,
+    ) -> None:
+        options = _session_options(num_threads, spinning)
+        if batch_size:
+            options.add_free_dimension_override_by_name(BATCH_AXIS, batch_size)
+        self._session = _open_session(model, options, provider, name)
+        self.provider: str = self._session.get_providers()[0]
+        self.batch_size = batch_size
+        _check_provider(provider, self.provider, name)
+
+    def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
+        """Run on arrays ``[n, ...]`` by input name; short batches are filled up, and cut again."""
+        count = len(next(iter(feeds.values())))
+        if self.batch_size and count < self.batch_size:
+            feeds = {name: _filled_up(array, self.batch_size) for name, array in feeds.items()}
+        outputs: list[AnyArray] = self._session.run(None, dict(feeds))
+        return [output[:count] for output in outputs]
+
+    def run_into(self, feeds: Mapping[str, AnyArray], outputs: Sequence[AnyArray]) -> bool:
+        """Run on arrays ``[n, ...]`` and let the outputs be written where they are wanted.
+
+        Args:
+            outputs: contiguous arrays ``[n, ...]`` in the order of the graph's outputs.
+
+        Returns:
+            False, and nothing was run, where ``n`` is not the batch that this session takes.
+        """
+        count = len(next(iter(feeds.values())))
+        if self.batch_size not in (0, count):
+            return False
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for node, array in zip(self._session.get_outputs(), outputs, strict=True):
+            binding.bind_output(
+                node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+            )
+        self._session.run_with_iobinding(binding)
+        return True
+
+
+def _filled_up(array: AnyArray, size: int) -> AnyArray:
+    whole = np.zeros((size, *array.shape[1:]), array.dtype)
+    whole[: len(array)] = array
+    return whole
 
 
 def to_images(output: FloatArray) -> ImageArray:
@@ -151,16 +223,58 @@ def audio_encoder(path: str | Path, provider: str = "auto", num_threads: int = 0
     )
 
 
-def _read_bytes(path: Path) -> bytes:
+def input_names(path: Path, model_bytes: bytes, inputs: Sequence[Shape]) -> list[str]:
+    """Names of a file's inputs in the order of these shapes, told by shape.
+
+    Raises:
+        NetworkError: not an ONNX file, or other shapes than expected.
+    """
+    try:
+        graph = onnx.load_from_string(model_bytes).graph
+    except Exception as error:  # protobuf raises many kinds
+        raise NetworkError(f"{path}: not a usable ONNX network ({_first(error)}).") from error
+    weights = {tensor.name for tensor in graph.initializer}
+    nodes = [_Declared(value) for value in graph.input if value.name not in weights]
+    return _bind(nodes, inputs, path)
+
+
+class _Declared:
+    """An input as the file declares it."""
+
+    def __init__(self, value: onnx.ValueInfoProto) -> None:
+        self.name = value.name
+        dims = value.type.tensor_type.shape.dim
+        self.shape = [dim.dim_value or dim.dim_param or "?" for dim in dims]
+
+
+def read_network(path: Path) -> bytes:
+    """The bytes of a network's file.
+
+    Raises:
+        NotFoundError: there is none.
+    """
     if not path.is_file():
         raise NotFoundError(f"{path}: no such network.")
     return path.read_bytes()
 
 
-def _session_options(num_threads: int) -> ort.SessionOptions:
+def _open_session(
+    model: bytes, options: ort.SessionOptions, provider: str, path: Path
+) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(model, options, providers=_providers(provider))
+    except Exception as error:
+        if provider == "cuda" and _is_onnx(model):
+            raise ProviderError(f"{path}: CUDA did not load ({_first(error)}).") from error
+        raise NetworkError(f"{path}: not a usable ONNX network ({_first(error)}).") from error
+
+
+def _session_options(num_threads: int, spinning: bool = True) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = num_threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
@@ -229,8 +343,11 @@ def _matches(found: Sequence[Any], expected: Shape) -> bool:
 
 def _bind_inputs(session: ort.InferenceSession, inputs: Sequence[Shape], path: Path) -> list[str]:
     """Names of the file's inputs in the order of ``inputs``, the most exact shapes first."""
-    nodes = session.get_inputs()
-    names = []
+    return _bind(session.get_inputs(), inputs, path)
+
+
+def _bind(nodes: Sequence[Any], inputs: Sequence[Shape], path: Path) -> list[str]:
+    names: list[str] = []
     for shape in inputs:
         fitting = [n for n in nodes if _matches(n.shape, shape) and n.name not in names]
         exact = [n for n in fitting if list(n.shape[1:]) == list(shape)]

@@ -13,12 +13,12 @@ import numpy as np
 
 from .audio import speech_features
 from .avatar import Avatar
-from .batching import iter_batches, template_order
+from .batching import batch_frames, template_order
 from .compositing import Compositor
+from .generation import open_generator
 from .inference import audio_encoder
 from .overlap import run_ahead
 from .records import (
-    Batch,
     FloatArray,
     Frame,
     Pixels,
@@ -140,34 +140,23 @@ class FrameStream:
 
     def _windows(self) -> GeneratorType[list[Frame]]:
         """Finished frames, in windows."""
-        windows = self._composited(self._predictions())
+        windows = self._composited(self.predictions())
         return run_ahead(windows, 1, "composite") if self.config.overlap else windows
 
-    def _predictions(self) -> GeneratorType[Predictions]:
+    def predictions(self) -> GeneratorType[Predictions]:
+        """What the network paints, batch by batch, without compositing; for use in its place."""
         painted = self._painted()
         return run_ahead(painted, BATCHES_AHEAD, "inference") if self.config.overlap else painted
 
     def _painted(self) -> GeneratorType[Predictions]:
-        batches = iter_batches(
-            self.template, self.track, self.order, self.config.batch_size, self.config.audio_edges
-        )
-        for batch in self._timed(batches):
-            with self.timings.stage("inference", len(batch)):
+        for frames, template_frames in batch_frames(self.order, self.config.batch_size):
+            with self.timings.stage("batch", len(frames)):
+                batch = self.generator.batch(frames, template_frames)
+            with self.timings.stage("inference", len(frames)):
                 predictions = self.generator(batch)
             yield predictions
 
-    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        while True:
-            start = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
-                return
-            self.timings.add("batch", start, time.perf_counter(), len(batch))
-            yield batch
-
-    def _composited(
-        self, predictions: GeneratorType[Predictions]
-    ) -> GeneratorType[list[Frame]]:
+    def _composited(self, predictions: GeneratorType[Predictions]) -> GeneratorType[list[Frame]]:
         with closing(predictions), self._compositor as compositor:
             for window in gather(predictions, compositor.window_size):
                 with self.timings.stage("composite", len(window)):
@@ -254,14 +243,14 @@ def render(
     """
     config = config or RenderConfig()
     timings = Timings()
-    with open_sink(path, speech, avatar.spec.fps, config) as sink:
+    threads = plan_threads(config).encoder
+    with open_sink(path, speech, avatar.spec.fps, config, threads) as sink:
         stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))
-        sink.threads = stream.plan.encoder
         start = time.perf_counter()
         with closing(iter(stream)) as frames:
             for frame in frames:
                 with timings.stage("encode", 1):
-                    sink.write(frame)
+                    sink.write(frame.picture)
                 if progress is not None:
                     elapsed = time.perf_counter() - start
                     progress(Progress(frame.index + 1, len(stream), elapsed, frame))

@@ -43,56 +43,37 @@ class PreparedKey:
     """What a prepared form was made from and how.
 
     Attributes:
-        source: hash of the names, sizes and times of the files behind frames and boxes.
-        options: hash of what else the boxes depend on.
+        source: `fingerprint` of the files and boxes.
         pixels: layout of the frames.
     """
 
     source: str
-    options: str
     pixels: Pixels
 
     @property
     def folder_name(self) -> str:
-        return self._name(f"v{FORMAT_VERSION}", self.source[:16])
+        return f"{self.pixels}-v{FORMAT_VERSION}-{self.source[:16]}"
 
     def names_of_others(self, version: str = "v*") -> str:
         """Pattern of the names of forms of any source, and any version or one."""
-        return self._name(version, "*")
-
-    def _name(self, version: str, source: str) -> str:
-        return f"{self.pixels}-{version}-{self.options[:8]}-{source}"
+        return f"{self.pixels}-{version}-*"
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """An opened prepared form.
-
-    Attributes:
-        frames: views of mapped arrays, uint8 ``[H, W, 3]`` BGR each, or `PlanarFrames` of them.
-        boxes: the face box of each frame.
-        path: its folder.
-    """
-
-    frames: Sequence[ImageArray]
-    boxes: list[Box]
-    path: Path
-
-
-def prepared_key(files: Iterable[Path], pixels: Pixels, *options: object) -> PreparedKey:
-    """Key of a template that is read from these files under these options.
-
-    Of the files, the names, sizes and modification times count; none is read.
+def fingerprint(files: Iterable[Path], boxes: Iterable[Box]) -> str:
+    """Hash of a template's source: the files' names, sizes and times, and the face boxes.
 
     Raises:
-        OSError: a file is not there.
+        AvatarError: a file is not there.
     """
     digest = hashlib.sha256()
     for file in files:
-        status = os.stat(file)
+        try:
+            status = os.stat(file)
+        except OSError as error:
+            raise AvatarError(f"{file}: is not there any more ({error.strerror}).") from error
         digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    chosen = hashlib.sha256(repr(options).encode()).hexdigest()
-    return PreparedKey(digest.hexdigest(), chosen, pixels)
+    digest.update(repr([(box.x1, box.y1, box.x2, box.y2) for box in boxes]).encode())
+    return digest.hexdigest()
 
 
 def user_cache_folder() -> Path:
@@ -111,12 +92,14 @@ def user_cache_folder() -> Path:
 def cache_folders(avatar: Path) -> list[Path]:
     """Where prepared forms of an avatar may lie, the first choice first.
 
-    Beside the avatar's files, then in the user's cache; ``LIPSYNC_NB_CACHE`` alone where set.
+    Beside the avatar's files, then in the user's cache; ``LIPSYNC_NB_CACHE`` alone where set, and
+    the user's cache alone for what belongs to this package.
     """
-    root = avatar.resolve()
+    root, package = avatar.resolve(), Path(__file__).resolve().parent
     place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     elsewhere = user_cache_folder() / f"{root.name}-{place}"
-    if os.environ.get("LIPSYNC_NB_CACHE"):
+    is_ours = root.is_relative_to(package) or root.is_relative_to(package.parent / "data")
+    if is_ours or os.environ.get("LIPSYNC_NB_CACHE"):
         return [elsewhere]
     beside = root / CACHE_FOLDER if root.is_dir() else root.parent / CACHE_FOLDER / root.name
     return [beside, elsewhere]
@@ -143,10 +126,9 @@ def writable_folder(folders: Sequence[Path]) -> Path:
 def open_or_write(
     avatar: Path,
     key: PreparedKey,
-    boxes: Callable[[], list[Box]],
-    frames: Callable[[list[Box]], Iterable[StoredFrame]],
-    fps: float,
-) -> Prepared | None:
+    boxes: Sequence[Box],
+    frames: Callable[[], Iterable[StoredFrame]],
+) -> Sequence[ImageArray] | None:
     """Open an avatar's prepared form; write it first where it is missing or not usable.
 
     One warning line says so where an older or damaged form is replaced, or where no place can
@@ -154,32 +136,34 @@ def open_or_write(
 
     Args:
         avatar: its folder or file, see `cache_folders`.
-        boxes: reads the face boxes; called where the form must be written.
-        frames: gives the frames as `write_prepared` takes them.
+        boxes: the face box of each frame.
+        frames: gives the frames as `write_prepared` takes them; called where they are needed.
 
     Returns:
-        None where no place can be written.
+        The frames as `open_prepared` gives them, or None where no place can be written.
     """
     folders, reasons = cache_folders(avatar), []
     for folder in folders:
         try:
-            return open_prepared(folder, key)
+            return open_prepared(folder, key, boxes)
         except PreparedError as error:
             reasons.append(str(error))
     reason = next(filter(None, reasons), "")
     if reason:
         warnings.warn(f"{avatar}: its prepared form {reason}; it is made anew.", stacklevel=2)
-    found = boxes()
     try:
-        return write_prepared(writable_folder(folders), key, frames(found), found, fps)
+        return write_prepared(writable_folder(folders), key, frames(), boxes)
     except OSError as error:
         text = f"{avatar}: its prepared form cannot be written ({error}); kept in memory instead."
         warnings.warn(text, stacklevel=2)
         return None
 
 
-def open_prepared(folder: Path, key: PreparedKey) -> Prepared:
+def open_prepared(folder: Path, key: PreparedKey, boxes: Sequence[Box]) -> Sequence[ImageArray]:
     """Open the prepared form in ``folder`` by mapping its arrays; no frame is read.
+
+    Returns:
+        Views of mapped arrays, uint8 ``[H, W, 3]`` BGR each, or `PlanarFrames` of them.
 
     Raises:
         PreparedError: it is not there, damaged, from another version or another source.
@@ -189,8 +173,8 @@ def open_prepared(folder: Path, key: PreparedKey) -> Prepared:
         raise PreparedError(_why_missing(folder, key))
     try:
         meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
-        return _open(path, key, meta)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _open(path, key, meta, boxes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PreparedError(f"is damaged ({str(error).splitlines()[0]})") from error
 
 
@@ -208,19 +192,20 @@ def _siblings(folder: Path, key: PreparedKey) -> list[Path]:
     return [path for path in found if path.name != key.folder_name]
 
 
-def _open(path: Path, key: PreparedKey, meta: dict[str, Any]) -> Prepared:
+def _open(
+    path: Path, key: PreparedKey, meta: dict[str, Any], boxes: Sequence[Box]
+) -> Sequence[ImageArray]:
     if meta["version"] != FORMAT_VERSION or meta["key"] != asdict(key):
         raise ValueError(f"{META_FILE} is of another version or source")
-    boxes = [Box(*values) for values in meta["boxes"]]
-    if _hash_boxes(boxes) != meta["boxes_hash"]:
-        raise ValueError("the boxes differ from their hash")
     arrays = {}
     for name, entry in meta["arrays"].items():
         arrays[name] = _map(path / name, tuple(entry["shape"]), entry["probe"])
+    if len(arrays[FRAMES_FILE]) != len(boxes):
+        raise ValueError(f"found {len(arrays[FRAMES_FILE])} frames, expected {len(boxes)}")
     if key.pixels == "bgr":
-        return Prepared(list(arrays[FRAMES_FILE]), boxes, path)
+        return list(arrays[FRAMES_FILE])
     patches = split_patches(arrays[PATCHES_FILE], boxes)
-    return Prepared(PlanarFrames(list(arrays[FRAMES_FILE]), patches, boxes), boxes, path)
+    return PlanarFrames(list(arrays[FRAMES_FILE]), patches, list(boxes))
 
 
 def _map(file: Path, shape: tuple[int, ...], probe: int) -> ImageArray:
@@ -240,11 +225,6 @@ def _probe(array: ImageArray) -> int:
     for start in np.linspace(0, max(0, flat.size - _PROBE_BYTES), _NUM_PROBES, dtype=np.int64):
         total = zlib.crc32(flat[start : start + _PROBE_BYTES].data, total)
     return total
-
-
-def _hash_boxes(boxes: Sequence[Box]) -> str:
-    text = repr([(box.x1, box.y1, box.x2, box.y2) for box in boxes])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def split_patches(flat: ImageArray, boxes: Sequence[Box]) -> list[ImageArray]:
@@ -269,8 +249,7 @@ def write_prepared(
     key: PreparedKey,
     frames: Iterable[StoredFrame],
     boxes: Sequence[Box],
-    fps: float,
-) -> Prepared:
+) -> Sequence[ImageArray]:
     """Write the prepared form into ``folder`` at once, and open it.
 
     Made in a temporary folder that is renamed when complete. Where another process was faster,
@@ -288,16 +267,16 @@ def write_prepared(
     partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
     try:
         arrays = _write_arrays(partial, frames, boxes)
-        meta = _describe(key, arrays, boxes, fps)
+        meta = _describe(key, arrays)
         with _synced(partial / META_FILE) as file:
             file.write(json.dumps(meta).encode())
         partial.chmod(0o755)
-        _put_in_place(partial, folder / key.folder_name, key)
+        _put_in_place(partial, folder / key.folder_name, key, boxes)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for old in _siblings(folder, key):
         shutil.rmtree(old, ignore_errors=True)
-    return open_prepared(folder, key)
+    return open_prepared(folder, key, boxes)
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -308,21 +287,15 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _describe(
-    key: PreparedKey, arrays: dict[str, ImageArray], boxes: Sequence[Box], fps: float
-) -> dict[str, Any]:
+def _describe(key: PreparedKey, arrays: dict[str, ImageArray]) -> dict[str, Any]:
     return {
         "version": FORMAT_VERSION,
         "key": asdict(key),
-        "fps": fps,
-        "num_frames": len(boxes),
         "arrays": {n: {"shape": a.shape, "probe": _probe(a)} for n, a in arrays.items()},
-        "boxes_hash": _hash_boxes(boxes),
-        "boxes": [(box.x1, box.y1, box.x2, box.y2) for box in boxes],
     }
 
 
-def _put_in_place(partial: Path, path: Path, key: PreparedKey) -> None:
+def _put_in_place(partial: Path, path: Path, key: PreparedKey, boxes: Sequence[Box]) -> None:
     """Rename a complete form to its name; a usable one that is there already stays."""
     for _ in range(3):
         try:
@@ -332,7 +305,7 @@ def _put_in_place(partial: Path, path: Path, key: PreparedKey) -> None:
             if not path.is_dir():
                 raise
         try:
-            open_prepared(path.parent, key)
+            open_prepared(path.parent, key, boxes)
             return
         except PreparedError:
             _set_aside(path)

@@ -15,6 +15,7 @@ from .errors import AvatarError, ConfigError, SpeechError
 FloatArray = npt.NDArray[np.float32]
 ImageArray = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
+AnyArray = npt.NDArray[Any]
 
 SAMPLE_RATE = 16_000
 CachePolicy = Literal["none", "memory", "mmap"]
@@ -155,14 +156,17 @@ class Batch:
     Attributes:
         frame_indices: int64 ``[n]``, output frames.
         template_indices: int64 ``[n]``, the template frame each of them is painted on.
-        visual: float32 ``[n, 6, s, s]``, 0..1, BGR.
+        visual: float32 ``[m, 6, s, s]``, 0..1, BGR.
         audio: float32 ``[n, 32, 16, 16]``.
+        visual_indices: int64 ``[m]``, the template frame of each ``visual``: those of the batch
+            one by one, or only the ones that the network has not seen yet.
     """
 
     frame_indices: IndexArray
     template_indices: IndexArray
     visual: FloatArray
     audio: FloatArray
+    visual_indices: IndexArray
 
     def __len__(self) -> int:
         return len(self.frame_indices)
@@ -188,6 +192,11 @@ class Frame:
     template_index: int
     time_seconds: float
     data: ImageArray
+
+    @property
+    def picture(self) -> ImageArray:
+        """The pixels as they are kept: uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` I420."""
+        return self.data
 
 
 @dataclass(frozen=True)
@@ -251,7 +260,7 @@ class RenderConfig:
         "auto shares the cores among ONNX Runtime, OpenCV, x264 and joblib; with each of them "
         "takes what it takes by itself",
     )
-    cache: CachePolicy = _option(
+    cache: Literal["none", "memory", "mmap"] = _option(
         "memory",
         "where template frames are kept: none reopens the files for every frame, memory holds "
         "them in RAM, mmap maps files that are prepared once",
@@ -273,8 +282,9 @@ class RenderConfig:
     feature_dtype: Literal["float32", "float16"] = _option(
         "float32", "how the features are kept; float16 halves them, with tiny differences"
     )
-    precision: Precision = _option(
-        "fp32", "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA"
+    precision: Literal["fp32", "fp16", "int8"] = _option(
+        "fp32",
+        "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA",
     )
     warmup: Literal["apart", "included"] = _option(
         "apart", "first runs of the network: on a trial batch beforehand, or in the first frames"
@@ -298,6 +308,8 @@ class RenderConfig:
             _check_option(option, getattr(self, option.name))
         if self.n_jobs == 0:
             raise ConfigError("n_jobs: found 0, expected 1 or more, or -1 for one a core.")
+        if self.precision != "fp32" and not self.prepare:
+            raise ConfigError(f"prepare: found False, expected True for {self.precision}.")
 
 
 def option_choices(name: str) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ class _Graph:
         moved.input[0], moved.output[0], moved.name = name, f"{name}.resized", f"{name}.resized"
         nodes.append(moved)
         self.replaced[resize.output[0]] = []
-        return moved.output[0]
+        return str(moved.output[0])
 
     def write(self) -> None:
         """Put the nodes that replace others in their place; drop weights nobody reads."""

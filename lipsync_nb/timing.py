@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 
-
 @dataclass(frozen=True)
 class Span:
     """One piece of work: which stage, which thread, from when to when, for how many frames."""

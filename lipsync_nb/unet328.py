@@ -92,6 +92,7 @@ def generator_onnx(
     batch: int | None = None,
     names: tuple[str, str, str] = ("input", "audio", "output"),
     storage: Storage = "float32",
+    padded: bool = False,
 ) -> onnx.ModelProto:
     """Build the generator: pictures ``[N, 6, 320, 320]`` and audio in, pictures out.
 
@@ -103,6 +104,8 @@ def generator_onnx(
             ``[N, 32, 16, 16]`` and the output float32 ``[N, 3, 320, 320]``, 0..1, BGR.
         storage: of the weights in the file; ``float16`` ones are cast to float32 by the graph
             (ONNX Runtime does so once, at load). Biases stay float32.
+        padded: as the published PyTorch code exports: what was upsampled is padded to the size
+            of its skip, by nothing, but computed from both shapes at every run.
 
     Raises:
         NetworkError: (a ValueError) an entry is missing, misshaped or not finite.
@@ -117,7 +120,8 @@ def generator_onnx(
     picture, audio, output = names
     bottom, skips = _picture_branch(graph, picture)
     fused = _fusion(graph, bottom, _audio_branch(graph, audio))
-    graph.node("Sigmoid", [graph.conv(_decoder(graph, fused, skips), "outc.conv")], output)
+    decoded = _decoder(graph, fused, skips, padded)
+    graph.node("Sigmoid", [graph.conv(decoded, "outc.conv")], output)
     inputs = {picture: PICTURE_SHAPE, audio: AUDIO_SHAPE}
     return graph.model("unet328", inputs, output, OUTPUT_SHAPE, batch)
 
@@ -179,16 +183,21 @@ def random_audio_encoder_state(
     return _random_arrays(_audio_encoder_layers(channels), seed)
 
 
-def untrained_generator(channels: Sequence[int] = FULL_CHANNELS, seed: int = 0) -> onnx.ModelProto:
+def untrained_generator(
+    channels: Sequence[int] = FULL_CHANNELS, seed: int = 0, padded: bool = False
+) -> onnx.ModelProto:
     """A generator with random weights, for benchmarks: right in shape and cost, paints noise.
 
     Its graph's name, producer, doc string and metadata say so.
+
+    Args:
+        padded: see `generator_onnx`.
 
     Example:
         >>> untrained_generator(MOBILE_CHANNELS).graph.name
         'unet328_untrained'
     """
-    model = generator_onnx(random_state(channels, seed))
+    model = generator_onnx(random_state(channels, seed), padded=padded)
     model.graph.name = "unet328_untrained"
     model.producer_name = "lipsync_nb (untrained)"
     model.doc_string = (
@@ -368,13 +377,29 @@ class _GraphBuilder:
         x = self.inverted_residual(x, f"{name}.double_conv.0")
         return self.inverted_residual(x, f"{name}.double_conv.1")
 
-    def up(self, x: str, skip: str, name: str) -> str:
+    def up(self, x: str, skip: str, name: str, padded: bool) -> str:
         """Twice the rows and columns (bilinear, corners aligned), joined with the skip."""
         scales = self.constant(f"{name}.scales", np.array([1, 1, 2, 2], np.float32))
         mode = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
         x = self.node("Resize", [x, "", scales], f"{name}.resize", **mode)
+        if padded:
+            x = self.node("Pad", [x, self._padding(x, skip, name)], f"{name}.padded")
         x = self.node("Concat", [x, skip], f"{name}.concat", axis=1)
         return self.double(x, f"{name}.conv")
+
+    def _padding(self, x: str, skip: str, name: str) -> str:
+        """What brings the rows and columns of ``x`` to those of ``skip``, half on each side."""
+        rows_columns = self.constant(f"{name}.axes", np.array([2, 3], np.int64))
+        two = self.constant(f"{name}.two", np.array(2, np.int64))
+        none = self.constant(f"{name}.none", np.zeros(2, np.int64))
+        sizes = []
+        for tensor, kind in ((skip, "skip"), (x, "x")):
+            shape = self.node("Shape", [tensor], f"{name}.{kind}.shape")
+            sizes.append(self.node("Gather", [shape, rows_columns], f"{name}.{kind}.size"))
+        difference = self.node("Sub", sizes, f"{name}.difference")
+        before = self.node("Div", [difference, two], f"{name}.before")
+        after = self.node("Sub", [difference, before], f"{name}.after")
+        return self.node("Concat", [none, before, none, after], f"{name}.pads", axis=0)
 
     def model(
         self, name: str, inputs: Mapping[str, Shape], output: str, shape: Shape, batch: int | None
@@ -413,7 +438,7 @@ def _fusion(graph: _GraphBuilder, picture: str, audio: str) -> str:
     return graph.double(graph.double(x, "fuse_conv.0"), "fuse_conv.1")
 
 
-def _decoder(graph: _GraphBuilder, x: str, skips: Sequence[str]) -> str:
+def _decoder(graph: _GraphBuilder, x: str, skips: Sequence[str], padded: bool) -> str:
     for number, skip in enumerate(skips, 1):
-        x = graph.up(x, skip, f"up{number}")
+        x = graph.up(x, skip, f"up{number}", padded)
     return x

@@ -157,16 +157,19 @@ class Sink(Protocol):
 
 
 def open_sink(
-    path: str | Path, speech: Speech, fps: int, config: RenderConfig
+    path: str | Path, speech: Speech, fps: int, config: RenderConfig, threads: int = 0
 ) -> Mp4Sink | ImageFolderSink:
     """Sink by the look of the path: ``.mp4`` is a video, a name without suffix a folder.
+
+    Args:
+        threads: of the video encoder; 0 leaves the choice to it.
 
     Raises:
         OutputError: another suffix, or a place that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() == ".mp4":
-        return Mp4Sink(path, speech, fps, config)
+        return Mp4Sink(path, speech, fps, config, threads)
     if path.suffix == "" or path.is_dir():
         return ImageFolderSink(path, config)
     raise OutputError(
@@ -233,14 +236,23 @@ class Mp4Sink:
         speech: its file gives the sound track at its own rate; a feature track gives none.
         fps: frames a second.
         config: ``crf``, ``preset`` and ``audio_bitrate`` are used.
+        threads: of x264; 0 leaves the choice to it.
     """
 
-    def __init__(self, path: str | Path, speech: Speech, fps: int, config: RenderConfig) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        speech: Speech,
+        fps: int,
+        config: RenderConfig,
+        threads: int = 0,
+    ) -> None:
         self.path = Path(path)
         parent = _parent_of(self.path)
         if self.path.is_dir():
             raise OutputError(f"{self.path}: is a folder, expected a file name.")
         self._fps, self._config, self._speech = fps, config, speech
+        self._threads = threads
         handle, name = tempfile.mkstemp(
             prefix=f".{self.path.stem}.partial-", suffix=".mp4", dir=parent
         )
@@ -262,6 +274,7 @@ class Mp4Sink:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = Fraction(1, self._fps)
+        context.thread_count = self._threads
         context.color_range = ColorRange.MPEG
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         self._video = stream

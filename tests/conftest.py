@@ -1,12 +1,25 @@
 """Material that several test modules share, made once a run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
+from comparison import plain_render
+
+import lipsync_nb as lnb
+from lipsync_nb.records import ImageArray
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's is read, and nothing is left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIPSYNC_NB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +41,22 @@ def speech_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("speech") / "tone.wav"
     tone_speech(path, 0.9, 22_050, 2)
     return path
+
+
+@pytest.fixture(scope="session")
+def avatar(synctalk_folder: Path) -> lnb.Avatar:
+    return lnb.load_avatar(synctalk_folder)
+
+
+@pytest.fixture(scope="session")
+def speech(speech_file: Path) -> lnb.Speech:
+    return lnb.load_speech(speech_file)
+
+
+@pytest.fixture(scope="session")
+def reference(avatar: lnb.Avatar, speech: lnb.Speech) -> list[ImageArray]:
+    """The frames of that speech by the plain walk."""
+    return plain_render(avatar, speech)
 
 
 @pytest.fixture(scope="session")

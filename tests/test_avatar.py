@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.avatar import box_from_landmarks, load_avatar, read_landmarks
+from lipsync_nb.avatar import load_avatar
+from lipsync_nb.boxes import box_from_landmarks, read_landmarks
 from lipsync_nb.errors import AvatarError, NotFoundError
 
 
@@ -128,7 +129,7 @@ def test_damaged_synctalk_folder(
     shutil.copytree(synctalk_folder, folder)
     damage(folder)
     with pytest.raises(AvatarError, match=message) as caught:
-        load_avatar(folder)
+        load_avatar(folder).open_template()
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
 

@@ -19,7 +19,7 @@ SHAPES = [(6, 320, 320), (32, 16, 16)]
 def batch(n: int, seed: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     visual, audio = (rng.random((n, *shape), np.float32) for shape in SHAPES)
-    return Batch(np.arange(n), np.arange(n), visual, audio)
+    return Batch(np.arange(n), np.arange(n), visual, audio, np.arange(n))
 
 
 def swapped_and_fixed(path: Path) -> Path:

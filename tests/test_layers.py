@@ -9,16 +9,28 @@ import lipsync_nb
 
 PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
-    {"errors", "records", "timing"},
-    {"imaging", "graphs", "unet328", "cache"},
-    {"audio", "batching", "inference", "compositing", "video"},
+    {"errors", "records", "timing", "overlap", "threads", "presets"},
+    {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared", "quantization"},
+    {"audio", "batching", "inference", "compositing", "video", "features", "preparation"},
+    {"sources"},
+    {"boxes"},
     {"avatar"},
-    {"pipeline"},
+    {"generation"},
+    {"pipeline", "origin"},
+    {"bench"},
     {"cli"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 # Within a layer, only these lean on a neighbour: words and tools that the others build on.
-NEIGHBOURS = {("records", "errors"), ("cache", "imaging")}
+NEIGHBOURS = {
+    ("records", "errors"),
+    ("threads", "records"),
+    ("presets", "errors"),
+    ("presets", "records"),
+    ("cache", "imaging"),
+    ("prepared", "imaging"),
+    ("prepared", "cache"),
+}
 
 
 def layer_of(module: str) -> int:

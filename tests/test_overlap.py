@@ -91,10 +91,14 @@ def test_stages_in_a_row_all_stop() -> None:
 
 def test_an_interrupt_in_the_consumer_stops_the_producer() -> None:
     source = Source(10_000)
-    with pytest.raises(KeyboardInterrupt):
+
+    def consume() -> None:
         for number in run_ahead(source, 2, "ahead-interrupt"):
             if number == 5:
                 raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
     gc.collect()
     assert source.made < 100
     assert "ahead-interrupt" not in names()

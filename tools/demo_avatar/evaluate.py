@@ -1,10 +1,12 @@
 """Measures the demo avatar on sentences and a voice that training never heard.
 
-    python -m tools.demo_avatar.evaluate [--real SPEECH.wav] [--sheet FOLDER]
+    python -m tools.demo_avatar.evaluate [--real SPEECH.wav] [--sheet FOLDER] [--compare int8]
 
 For every held-out sentence it renders the frames with the package, measures the mouth opening from
 their pixels, and compares it with the truth (Pearson r and best lag), and the mouth region with
 the drawn truth (PSNR). For a real speech it compares the opening in pauses and in speech.
+``--compare`` measures another precision against FP32: the PSNR of the mouth region between the two,
+and how much r loses.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def psnr(squared_error: float) -> float:
 def crops_of(
     avatar: Avatar, speech: Speech, config: RenderConfig
 ) -> list[tuple[Frame, ImageArray]]:
-    boxes = avatar.template.boxes
+    boxes = avatar.boxes
     frames = iter_frames(avatar, speech, config)
     return [(frame, inside_crop(frame.data, boxes[frame.template_index])) for frame in frames]
 
@@ -88,6 +90,29 @@ def evaluate_held_out(avatar: Avatar, sheet: Path | None) -> None:
         f"all held-out sentences: r {pearson(shown, truth):.3f}, best lag "
         f"{best_lag(shown, truth)} frames, mouth PSNR {psnr(np.mean(errors_all)):.2f} dB, "
         f"{len(shown)} frames"
+    )
+
+
+def evaluate_precision(avatar: Avatar, precision: str) -> None:
+    """Print the mouth region's PSNR against FP32, and r against the truth of both."""
+    configs = [RenderConfig(batch_size=8), RenderConfig(batch_size=8, precision=precision)]
+    shown: list[list[float]] = [[], []]
+    truth, errors = [], []
+    for sentence in HELD_OUT_SENTENCES:
+        clip = synthesise(sentence, HELD_OUT_VOICE, 160, 50)
+        plain, other = (crops_of(avatar, Speech(samples=clip.samples), c) for c in configs)
+        truth.extend(clip.mouth[:, 0])
+        for kind, crops in enumerate((plain, other)):
+            shown[kind].extend(measure_opening(crop) for _, crop in crops)
+        for (frame, one), (_, two) in zip(plain, other, strict=True):
+            rows, columns = mouth_region(frame.template_index)
+            errors.append(np.mean((one[rows, columns].astype(float) - two[rows, columns]) ** 2))
+    before, after = (pearson(np.array(values), np.array(truth)) for values in shown)
+    frames = 10 * np.log10(255**2 / np.maximum(errors, 1e-9))
+    print(
+        f"{precision} against fp32: mouth PSNR {psnr(np.mean(errors)):.2f} dB (worst frame "
+        f"{frames.min():.2f}), r {before:.4f} -> {after:.4f}, loss {before - after:.4f}, "
+        f"{len(errors)} frames"
     )
 
 
@@ -128,8 +153,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="a recording of real speech")
     parser.add_argument("--sheet", type=Path, help="folder for pictures: painted above drawn")
+    parser.add_argument("--compare", choices=["int8", "fp16"], help="a precision to compare")
     options = parser.parse_args()
     avatar = load_avatar("demo")
+    if options.compare is not None:
+        evaluate_precision(avatar, options.compare)
+        return
     evaluate_held_out(avatar, options.sheet)
     if options.real is not None:
         evaluate_real(avatar, options.real)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,22 @@ class Trainer:
         self.samples += len(visual)
         return float(loss.detach())
 
+    def settle_norms(self, bank: Bank, batch_size: int, batches: int = 60) -> None:
+        """Measure the BatchNorm statistics of the averaged weights, which no step has used."""
+        seen = ((v, a) for v, a, _, _ in islice(bank.batches(batch_size, seed=1), batches))
+        norms = [m for m in self.average.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        self.average.train()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            for visual, audio in seen:
+                self.average(visual.to(memory_format=torch.channels_last), audio)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        self.average.eval()
+
 
 def _schedule(fraction: float) -> float:
     warm_up = min(1.0, fraction / 0.02 + 0.05)
@@ -248,7 +265,7 @@ def mouth_psnr(model: nn.Module, bank: Bank, count: int = 32) -> float:
 
 
 def train(width: str, minutes: float, batch_size: int, learning_rate: float, resume: bool) -> None:
-    """Train for so many minutes; a checkpoint every two minutes."""
+    """Train for so many minutes (0: only settle the norms); a checkpoint every two minutes."""
     encoder, audio_model = load_encoder()
     corpus = training_corpus()
     print(f"encoding {len(corpus)} clips", flush=True)
@@ -263,6 +280,9 @@ def train(width: str, minutes: float, batch_size: int, learning_rate: float, res
         trainer.resume()
     elif width == "mobile":
         trainer.start_from(audio_model)
+    if minutes <= 0:
+        finish(trainer, bank, batch_size)
+        return
     start = last = time.monotonic()
     losses: list[float] = []
     for batch in bank.batches(batch_size, seed=trainer.samples):
@@ -278,7 +298,15 @@ def train(width: str, minutes: float, batch_size: int, learning_rate: float, res
             )
             losses, last = [], time.monotonic()
         if fraction >= 1:
+            finish(trainer, bank, batch_size)
             return
+
+
+def finish(trainer: Trainer, bank: Bank, batch_size: int) -> None:
+    """Settle the averaged weights' norms and save them."""
+    trainer.settle_norms(bank, batch_size)
+    trainer.save()
+    print(f"settled: mouth PSNR {mouth_psnr(trainer.average, bank):.2f} dB", flush=True)
 
 
 def main() -> None:

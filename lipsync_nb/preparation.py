@@ -1,0 +1,246 @@
+"""Networks made ready to run fast: simplified, split, rewritten; each result kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from .errors import LipsyncError, NetworkError
+from .graphs import remove_idle_nodes, with_dynamic_batch, with_picture_output
+from .prepared import writable_folder
+from .quantization import Feeds, quantize_static_qdq, to_float16
+from .records import Precision
+from .rewriting import split_pointwise_convolutions
+from .splitting import narrow_edges, split_graph
+
+PREPARATION_VERSION = 1
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class NetworkStore:
+    """Folders where prepared networks are kept, the first choice first; none: nothing is kept.
+
+    Attributes:
+        folders: see `cache_folders`.
+        name: for messages.
+    """
+
+    folders: tuple[Path, ...]
+    name: str
+
+    def fetch(
+        self, key: Sequence[object], make: Callable[[], dict[str, bytes]]
+    ) -> dict[str, bytes]:
+        """The files that were kept under a key; made, and kept, where they are not there.
+
+        A damaged file is made anew with one warning line; where no folder can be written,
+        nothing is kept.
+
+        Args:
+            key: everything that the files depend on.
+            make: gives the files' contents by name.
+        """
+        digest = hashlib.sha256(repr((PREPARATION_VERSION, *key)).encode()).hexdigest()[:24]
+        for folder in self.folders:
+            try:
+                return _read_files(folder / f"network-{digest}.json")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                text = f"{self.name}: its prepared network is damaged ({error}); it is made anew."
+                warnings.warn(text, stacklevel=2)
+        files = make()
+        if self.folders:
+            self._keep(files, digest)
+        return files
+
+    def _keep(self, files: dict[str, bytes], digest: str) -> None:
+        try:
+            folder = writable_folder(self.folders)
+            _write_files(folder, f"network-{digest}", files)
+        except OSError as error:
+            text = f"{self.name}: its prepared network cannot be kept ({error})."
+            warnings.warn(text, stacklevel=3)
+
+
+def _read_files(index: Path) -> dict[str, bytes]:
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    files = {}
+    for name, digest in entries.items():
+        try:
+            files[name] = (index.parent / f"{index.stem}-{name}").read_bytes()
+        except FileNotFoundError as error:
+            raise ValueError(f"{index.stem}-{name} is missing") from error
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise ValueError(f"{index.stem}-{name} differs from its check sum")
+    return files
+
+
+def _write_files(folder: Path, stem: str, files: dict[str, bytes]) -> None:
+    """Write the files, then their index, each at once: without the index they do not count."""
+    entries = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    for name, content in files.items():
+        _write_at_once(folder / f"{stem}-{name}", content)
+    _write_at_once(folder / f"{stem}.json", json.dumps(entries).encode())
+
+
+def _write_at_once(path: Path, content: bytes) -> None:
+    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def simplify(model_bytes: bytes) -> bytes:
+    """Fold what is constant, join BatchNorms with convolutions, drop nodes that do nothing.
+
+    ONNX Runtime's own basic optimisations on the graph at a batch of one, where shapes that an
+    export computes are constants; then the batch axis is made dynamic again.
+
+    Raises:
+        NetworkError: the result could not be made, or differs from the original by over 1e-4.
+    """
+    model = onnx.load_from_string(model_bytes)
+    names = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in names]
+    for value in [*inputs, *model.graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].dim_value:
+            dims[0].dim_value = 1
+    try:
+        folded = onnx.load_from_string(_optimised(model.SerializeToString()))
+        remove_idle_nodes(folded)
+        simplified = with_dynamic_batch(folded.SerializeToString())
+        _compare(model_bytes, simplified, inputs)
+    except LipsyncError:
+        raise
+    except Exception as error:  # ONNX Runtime and protobuf raise many kinds
+        reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
+        raise NetworkError(f"the graph cannot be simplified ({reason}).") from error
+    return simplified
+
+
+def _optimised(model_bytes: bytes) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "optimised.onnx"
+        options = _options()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(file)
+        ort.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
+        return file.read_bytes()
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _compare(before: bytes, after: bytes, inputs: Sequence[onnx.ValueInfoProto]) -> None:
+    """Raise where two frames at once do not give what the original gives for each."""
+    rng = np.random.default_rng(0)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in inputs}
+    feeds = {name: rng.random((2, *shape), np.float32) for name, shape in shapes.items()}
+    old, new = (
+        ort.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+        for model in (before, after)
+    )
+    both = new.run(None, feeds)[0]
+    for number in range(2):
+        alone = old.run(None, {n: array[number : number + 1] for n, array in feeds.items()})[0]
+        error = float(np.abs(both[number].reshape(-1) - alone.reshape(-1)).max())
+        if not error <= _TOLERANCE:
+            raise NetworkError(f"the simplified graph differs by {error:.2g}, expected under 1e-4.")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The numbers that a prepared network computes with.
+
+    Attributes:
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        samples: gives typical inputs, for ``int8``.
+        excluded: names of nodes that stay float32 in ``int8``.
+    """
+
+    precision: Precision = "fp32"
+    samples: Callable[[], Sequence[Feeds]] = tuple
+    excluded: tuple[str, ...] = ()
+
+    def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The simplified network in this arithmetic, with all shapes known.
+
+        Raises:
+            NetworkError: it cannot be had.
+        """
+        model = onnx.shape_inference.infer_shapes(model)
+        if self.precision == "int8":
+            quantised = quantize_static_qdq(model, self.samples(), self.excluded)
+            return onnx.shape_inference.infer_shapes(quantised)
+        split_pointwise_convolutions(model)
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def prepare_whole(model_bytes: bytes, arithmetic: Arithmetic | None = None) -> dict[str, bytes]:
+    """``whole.onnx``: the graph simplified and rewritten; it gives uint8 pictures.
+
+    Raises:
+        NetworkError: see `simplify` and `Arithmetic`.
+    """
+    arithmetic = arithmetic or Arithmetic()
+    model = arithmetic.apply(onnx.load_from_string(simplify(model_bytes)))
+    with_picture_output(model)
+    return {"whole.onnx": _finished(model, arithmetic)}
+
+
+def prepare_halves(
+    model_bytes: bytes, audio: str, narrow: bool = False, arithmetic: Arithmetic | None = None
+) -> dict[str, bytes]:
+    """``independent.onnx`` and ``dependent.onnx``, see `split_graph`; the latter gives pictures.
+
+    Args:
+        audio: name of the audio input.
+        narrow: float32 features cross as float16.
+
+    Raises:
+        NetworkError: see `simplify`, `Arithmetic` and `split_graph`.
+    """
+    arithmetic = arithmetic or Arithmetic()
+    simplified = onnx.load_from_string(simplify(model_bytes))
+    if arithmetic.precision == "int8":
+        split = split_graph(arithmetic.apply(simplified), audio)
+        dependent = split.dependent
+    else:
+        # Rewritten after the cut: the edges in front of the 1x1 convolutions are smaller.
+        split = split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
+        dependent = arithmetic.apply(split.dependent)
+    with_picture_output(dependent)
+    if narrow:
+        narrow_edges(split.independent, dependent)
+    return {
+        "independent.onnx": _finished(split.independent, arithmetic),
+        "dependent.onnx": _finished(dependent, arithmetic),
+    }
+
+
+def _finished(model: onnx.ModelProto, arithmetic: Arithmetic) -> bytes:
+    if arithmetic.precision == "fp16":
+        model = to_float16(model)
+    serialised: bytes = model.SerializeToString()
+    return serialised

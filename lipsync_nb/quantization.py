@@ -1,0 +1,112 @@
+"""Networks in other arithmetic: 8 bits, calibrated on typical inputs, and float16."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+
+from .errors import NetworkError
+from .records import AnyArray
+
+# What reads float pictures, and what turns features into colours: few operations, many levels.
+_OPERATORS = ("Conv", "Add", "Concat", "Resize", "Relu")
+
+Feeds = Mapping[str, AnyArray]
+
+
+def quantize_static_qdq(
+    model: onnx.ModelProto, samples: Sequence[Feeds], excluded: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Quantise convolutions and what lies between them to 8 bits, in the QDQ form.
+
+    Weights int8, symmetric, with a scale per output channel; activations uint8, with the range
+    that they have on the samples. This is ONNX Runtime's recipe for convolutional networks on
+    CPUs (onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+
+    Args:
+        model: float32, with BatchNorm already folded.
+        samples: typical inputs by name.
+        excluded: names of nodes that stay float32.
+
+    Raises:
+        NetworkError: it cannot be quantised.
+    """
+    from onnxruntime.quantization import (
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, _quiet():
+        target = Path(folder) / "quantised.onnx"
+        try:
+            # The tool takes the weights out of the model that it is given.
+            copy = onnx.ModelProto()
+            copy.CopyFrom(model)
+            quantize_static(
+                copy,
+                target,
+                _reader(samples),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(_OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=list(excluded),
+                calibrate_method=CalibrationMethod.MinMax,
+                calibration_providers=["CPUExecutionProvider"],
+            )
+            return onnx.load(target)
+        except Exception as error:  # onnx and ONNX Runtime raise many kinds
+            raise NetworkError(f"the graph cannot be quantised ({error}).") from error
+
+
+def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Compute in float16; inputs and outputs keep their types. For GPUs: CPUs cast back and forth.
+
+    Raises:
+        NetworkError: it cannot be converted.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        with warnings.catch_warnings():
+            # It names weights that become subnormal or zero.
+            warnings.simplefilter("ignore")
+            converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+            return converted
+    except Exception as error:  # onnx and ONNX Runtime raise many kinds
+        raise NetworkError(f"the graph cannot be made float16 ({error}).") from error
+
+
+def _reader(samples: Sequence[Feeds]) -> object:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._samples: Iterator[Feeds] = iter(samples)
+
+        def get_next(self) -> dict[str, AnyArray] | None:
+            sample = next(self._samples, None)
+            return None if sample is None else dict(sample)
+
+    return Reader()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tool's advice on the root logger."""
+    logger = logging.getLogger()
+    level, logger.disabled = logger.level, True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+        logger.setLevel(level)

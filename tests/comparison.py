@@ -1,0 +1,34 @@
+"""Frames of the package against those of the plain walk."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import plain_walk
+
+import lipsync_nb as lnb
+from lipsync_nb.records import ImageArray
+
+TOLERANCE = 1
+
+
+def plain_render(
+    avatar: lnb.Avatar, speech: lnb.Speech, order: str = "pingpong", edges: str = "zero"
+) -> list[ImageArray]:
+    """The frames of a speech, BGR, by the plain walk."""
+    boxes = [(b.x1, b.y1, b.x2, b.y2) for b in avatar.boxes]
+    features = plain_walk.plain_feature_track(speech.samples, avatar.audio_encoder)
+    frames = list(avatar.source.frames())
+    return plain_walk.plain_frames(
+        frames, boxes, features, avatar.generator, order, audio_edges=edges
+    )
+
+
+def assert_same(
+    frames: Iterable[lnb.Frame], reference: list[ImageArray], tolerance: int = TOLERANCE
+) -> None:
+    """Fail where a frame is out of order, or differs by more than the tolerance of 255."""
+    for count, (frame, expected) in enumerate(zip(frames, reference, strict=True)):
+        assert frame.index == count
+        assert frame.time_seconds == count / 25
+        difference = np.abs(frame.data.astype(int) - expected.astype(int)).max()
+        assert difference <= tolerance, f"frame {count} differs by {difference}"

@@ -13,6 +13,7 @@ from .errors import AvatarError, NotFoundError
 from .features import FeatureCache
 from .prepared import PreparedKey, fingerprint, open_or_write
 from .records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
+from .rich import Rich
 from .sources import FrameSource, find_frames
 
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
@@ -20,7 +21,7 @@ AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
 
 
 @dataclass(frozen=True, eq=False)
-class Avatar:
+class Avatar(Rich):
     """A recorded person, ready to speak; the frames are decoded when a template is opened.
 
     Attributes:

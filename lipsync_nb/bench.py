@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from .audio import speech_features
 from .avatar import Avatar
 from .batching import iter_batches, template_order
 from .errors import BenchmarkError, ConfigError, NetworkError
 from .inference import Generator, audio_encoder
+from .machine import PeakMemory, environment
 from .origin import ORIGIN_STAGES, render_origin
 from .pipeline import FrameStream, render
 from .presets import PRESETS, preset
 from .records import Progress, ProgressCallback, RenderConfig, Speech
+from .rich import Rich
 from .threads import available_cores, plan_threads
 from .timing import StageRow, Timings
 
 FORMAT_VERSION = 1
 BARE_NETWORK, BARE_BATCH = "onnxruntime", 4
-_SAMPLE_SECONDS = 0.05
 _Measured = tuple[Timings, float, float, str, int]
-_PACKAGES = (
-    "lipsync_nb",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "opencv-python",
-    "numpy",
-    "joblib",
-    "av",
-)
 
 
 @dataclass(frozen=True)
@@ -107,7 +92,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Rich):
     """The runs of a benchmark, and where they were made.
 
     Attributes:
@@ -312,7 +297,7 @@ class _Bench:
 
     def run(self, name: str, config: RenderConfig | None, repeat: int) -> Run:
         """Render once."""
-        with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, _PeakMemory() as peak:
+        with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, PeakMemory() as peak:
             if config is not None:
                 measured = self._render(config, Path(folder), self._report(name, repeat))
             elif name in ORIGIN_STAGES:
@@ -402,49 +387,3 @@ def _inference_alone(avatar: Avatar, speech: Speech, config: RenderConfig) -> fl
     for _ in stream.predictions():
         pass
     return time.perf_counter() - start
-
-
-class _PeakMemory:
-    """Samples the process's resident memory while it is entered; ``bytes`` is the largest."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
-
-    def _watch(self) -> None:
-        process = psutil.Process()
-        while True:
-            self.bytes = max(self.bytes, process.memory_info().rss)
-            if self._stop.wait(_SAMPLE_SECONDS):
-                return
-
-    def __enter__(self) -> _PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def environment() -> dict[str, str]:
-    """The machine, the versions of what does the work, and the date."""
-    found = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cores": str(available_cores()),
-        "processor": _processor(),
-        "python": platform.python_version(),
-    }
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-def _processor() -> str:
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -28,6 +28,7 @@ from .records import (
     RenderConfig,
     Speech,
 )
+from .rich import Rich
 from .threads import plan_threads
 from .timing import Timings
 from .video import Mp4Sink, open_sink
@@ -36,7 +37,7 @@ BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
-class RenderResult:
+class RenderResult(Rich):
     """What a render made.
 
     Attributes:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import AvatarError, ConfigError, SpeechError
+from .rich import Rich
 
 FloatArray = npt.NDArray[np.float32]
 ImageArray = npt.NDArray[np.uint8]
@@ -121,7 +122,7 @@ SYNCTALK_328 = ModelSpec(
 
 
 @dataclass(frozen=True, eq=False)
-class Speech:
+class Speech(Rich):
     """Sound to speak: ``samples`` float32 ``[n]`` 16 kHz mono, or ``features`` ``[n, 512]``.
 
     ``path`` is the file that the sound track of a video is taken from, at its own sample rate;
@@ -228,7 +229,7 @@ def _option(default: Any, text: str, **limits: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class RenderConfig:
+class RenderConfig(Rich):
     """How to render. Every field carries its help text and limits in its metadata.
 
     Raises:

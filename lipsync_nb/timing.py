@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .rich import Rich
+
 
 @dataclass(frozen=True)
 class Span:
@@ -56,7 +58,7 @@ class StageRow:
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
 
-class Timings:
+class Timings(Rich):
     """Collects spans from any thread; prints as a stage table.
 
     Times are seconds on ``time.perf_counter``, counted from the creation of this object.

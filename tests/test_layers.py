@@ -9,7 +9,7 @@ import lipsync_nb
 
 PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
-    {"errors", "records", "timing", "overlap", "threads", "presets"},
+    {"errors", "rich", "records", "timing", "overlap", "threads", "presets", "machine"},
     {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared", "quantization"},
     {"audio", "batching", "inference", "compositing", "video", "features", "preparation"},
     {"sources"},
@@ -18,15 +18,20 @@ LAYERS = [
     {"generation"},
     {"pipeline", "origin"},
     {"bench"},
+    {"charts"},
+    {"displays"},
     {"cli"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 # Within a layer, only these lean on a neighbour: words and tools that the others build on.
 NEIGHBOURS = {
     ("records", "errors"),
+    ("records", "rich"),
+    ("timing", "rich"),
     ("threads", "records"),
     ("presets", "errors"),
     ("presets", "records"),
+    ("machine", "threads"),
     ("cache", "imaging"),
     ("prepared", "imaging"),
     ("prepared", "cache"),

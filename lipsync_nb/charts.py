@@ -1,0 +1,238 @@
+"""Charts as inline SVG and HTML: readable on light and dark pages, without a live kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from .timing import Span, StageRow, Timings
+
+STAGE_COLOURS = {
+    "open": "#8d99ae",
+    "features": "#e0a100",
+    "warm-up": "#b39ddb",
+    "batch": "#26a69a",
+    "inference": "#5b8def",
+    "composite": "#ef8354",
+    "encode": "#7cb342",
+}
+OTHER_COLOUR = "#90a4ae"
+STEADY_STAGES = ("batch", "inference", "composite", "encode")
+WIDTH = 900
+_LANE, _LEFT = 26, 110
+
+STYLE = """<style>
+.lsnb { color: var(--jp-ui-font-color1, inherit); font: 13px/1.45 system-ui, sans-serif;
+  max-width: 960px; }
+.lsnb h4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
+.lsnb p { margin: 4px 0; }
+.lsnb .dim { opacity: .7; }
+.lsnb table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums; }
+.lsnb th, .lsnb td { padding: 2px 12px 2px 0; text-align: right; background: none; border: 0;
+  border-bottom: 1px solid rgba(128,128,128,.25); color: inherit; font-size: 12px; }
+.lsnb th:first-child, .lsnb td:first-child { text-align: left; }
+.lsnb .text td, .lsnb .text th { text-align: left; }
+.lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
+  margin-right: 6px; }
+.lsnb svg { display: block; width: 100%; height: auto; }
+.lsnb svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+.lsnb img { max-width: 100%; border-radius: 4px; }
+.lsnb video { max-width: 100%; border-radius: 6px; background: #000; }
+.lsnb .sheet { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; margin: 6px 0; }
+.lsnb .sheet figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
+.lsnb figcaption { font-size: 11px; opacity: .7; }
+</style>"""
+
+
+def page(*parts: str) -> str:
+    """Parts in one block with the style that they share."""
+    return f'{STYLE}<div class="lsnb">{"".join(parts)}</div>'
+
+
+def stage_colour(stage: str) -> str:
+    """Colour of a stage in every chart."""
+    return STAGE_COLOURS.get(stage, OTHER_COLOUR)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """An HTML table; cells are taken as HTML."""
+    cells = "".join(f"<th>{name}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def stage_table(timings: Timings) -> str:
+    """Seconds, ms a frame, percentiles and FPS of each stage, and of the whole."""
+    rows = [_stage_cells(row) for row in timings.stages]
+    if timings.num_frames:
+        steady = StageRow("steady", timings.steady_seconds, timings.num_frames)
+        whole = StageRow("whole", timings.wall_seconds, timings.num_frames)
+        rows += [_stage_cells(steady), _stage_cells(whole)]
+    return table(["stage", "seconds", "ms/frame", "p50", "p95", "FPS"], rows)
+
+
+def _stage_cells(row: StageRow) -> list[str]:
+    name = f"{_key(stage_colour(row.stage))}{escape(row.stage)}"
+    if not row.frames:
+        return [name, f"{row.seconds:.2f}", "", "", "", ""]
+    percentiles = [f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"] if row.p50_ms else ["", ""]
+    figures = [f"{row.seconds:.2f}", f"{row.ms_per_frame:.2f}", *percentiles, f"{row.fps:.1f}"]
+    return [name, *figures]
+
+
+def _key(colour: str) -> str:
+    return f'<span class="key" style="background:{colour}"></span>'
+
+
+def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> str:
+    """One stacked bar a run: milliseconds of each stage's own work a frame.
+
+    Args:
+        rows: stage rows by the run's name.
+    """
+    steady = {
+        name: [row for row in stages if row.stage in STEADY_STAGES and row.frames]
+        for name, stages in rows.items()
+    }
+    longest = max((sum(r.ms_per_frame for r in stages) for stages in steady.values()), default=0)
+    scale = (WIDTH - _LEFT - 90) / longest if longest else 0
+    parts = []
+    for lane, (name, stages) in enumerate(steady.items()):
+        parts.append(_bar(name, stages, lane * _LANE, scale))
+    height = _LANE * len(steady) + 4
+    used = [s for s in STEADY_STAGES if any(r.stage == s for rs in steady.values() for r in rs)]
+    return f"{_svg(height, parts)}{legend(used)}"
+
+
+def _bar(name: str, stages: Sequence[StageRow], y: int, scale: float) -> str:
+    x, parts = float(_LEFT), [_label(name, y)]
+    for row in stages:
+        width = row.ms_per_frame * scale
+        title = f"{row.stage}: {row.ms_per_frame:.2f} ms a frame"
+        parts.append(_rect(x, y + 4, width, _LANE - 8, stage_colour(row.stage), title))
+        x += width
+    total = sum(row.ms_per_frame for row in stages)
+    parts.append(f'<text x="{x + 6:.1f}" y="{y + 17}">{total:.1f} ms</text>')
+    return "".join(parts)
+
+
+def legend(stages: Iterable[str]) -> str:
+    """Colour keys of stages."""
+    keys = (f"{_key(stage_colour(s))}{escape(s)}&emsp;" for s in stages)
+    return f'<p class="dim">{"".join(keys)}</p>'
+
+
+def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) -> str:
+    """One bar a name with its median, and a line from the lowest to the highest.
+
+    Args:
+        figures: median, low and high by name.
+        unit: of the figures, for the labels.
+    """
+    largest = max((high for _, _, high in figures.values()), default=0)
+    scale = (WIDTH - _LEFT - 120) / largest if largest else 0
+    parts = []
+    for lane, (name, (median, low, high)) in enumerate(figures.items()):
+        y = lane * _LANE
+        title = f"{name}: {median:.2f} {unit} ({low:.2f}-{high:.2f})"
+        parts.append(_label(name, y))
+        parts.append(_rect(_LEFT, y + 4, median * scale, _LANE - 8, "#5b8def", title))
+        x1, x2, middle = _LEFT + low * scale, _LEFT + high * scale, y + _LANE / 2
+        parts.append(
+            f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{middle}" y2="{middle}" '
+            'stroke="currentColor" stroke-width="1.5" opacity=".7"/>'
+        )
+        parts.append(f'<text x="{x2 + 6:.1f}" y="{y + 17}">{median:.1f} {escape(unit)}</text>')
+    return _svg(_LANE * len(figures) + 4, parts)
+
+
+def timeline(timings: Timings, seconds: float = 3.0) -> str:
+    """When which worker did which stage: a lane for each, from the first frame's start.
+
+    Args:
+        seconds: how much of it is shown.
+    """
+    start = timings.begin_seconds
+    spans = [
+        s for s in timings.spans if s.end_seconds > start and s.start_seconds < start + seconds
+    ]
+    if not spans:
+        return '<p class="dim">No work was timed.</p>'
+    shown = min(seconds, max(span.end_seconds for span in spans) - start)
+    workers = list(dict.fromkeys(span.worker for span in spans))
+    scale = (WIDTH - _LEFT - 20) / shown
+    parts = [_label(_worker_name(worker), lane * _LANE) for lane, worker in enumerate(workers)]
+    for span in _joined(spans, 0.7 / scale):
+        left = max(0.0, span.start_seconds - start)
+        width = min(shown, span.end_seconds - start) - left
+        y = workers.index(span.worker) * _LANE + 4
+        title = f"{span.stage}: {1000 * span.seconds:.1f} ms, {span.frames} frames"
+        colour = stage_colour(span.stage)
+        parts.append(_rect(_LEFT + left * scale, y, max(0.8, width * scale), 18, colour, title))
+    parts.append(_axis(shown, scale, len(workers) * _LANE))
+    used = list(dict.fromkeys(span.stage for span in spans))
+    return f"{_svg(len(workers) * _LANE + 24, parts)}{legend(used)}"
+
+
+def _worker_name(name: str) -> str:
+    return "main" if name == "MainThread" else name
+
+
+def _joined(spans: Sequence[Span], gap_seconds: float) -> list[Span]:
+    """Spans of one worker and stage that lie closer than a line on the screen, as one."""
+    last: dict[str, Span] = {}
+    done: list[Span] = []
+    for span in sorted(spans, key=lambda s: s.start_seconds):
+        before = last.get(span.worker)
+        close = before is not None and span.start_seconds - before.end_seconds < gap_seconds
+        short = before is not None and before.seconds < 2 * gap_seconds
+        if before is not None and close and short and before.stage == span.stage:
+            frames = before.frames + span.frames
+            joined = Span(span.stage, span.worker, before.start_seconds, span.end_seconds, frames)
+            last[span.worker] = joined
+            continue
+        if before is not None:
+            done.append(before)
+        last[span.worker] = span
+    return [*done, *last.values()]
+
+
+def _axis(shown: float, scale: float, y: int) -> str:
+    step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1e9) if shown / s <= 8)
+    marks = []
+    for number in range(int(shown / step) + 1):
+        x = _LEFT + number * step * scale
+        marks.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{y}" stroke="currentColor" '
+            f'opacity=".15"/><text x="{x:.1f}" y="{y + 16}" text-anchor="middle" '
+            f'opacity=".7">{number * step:g} s</text>'
+        )
+    return "".join(marks)
+
+
+def _label(text: str, y: int) -> str:
+    return f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(text)}</text>'
+
+
+def _rect(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:
+    return (
+        f'<rect x="{x:.1f}" y="{y}" width="{max(0.0, width):.1f}" height="{height}" '
+        f'fill="{colour}" rx="1.5"><title>{escape(title)}</title></rect>'
+    )
+
+
+def _svg(height: int, parts: Iterable[str]) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+
+
+def waveform(peaks: Sequence[tuple[float, float]], seconds: float, height: int = 90) -> str:
+    """A waveform from the lowest and highest sample (-1..1) of each of its columns."""
+    middle, scale = height / 2, height / 2 - 2
+    step = WIDTH / max(1, len(peaks))
+    upper = [f"{i * step:.1f},{middle - high * scale:.1f}" for i, (_, high) in enumerate(peaks)]
+    lower = [f"{i * step:.1f},{middle - low * scale:.1f}" for i, (low, _) in enumerate(peaks)]
+    shape = f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="#5b8def"/>'
+    end = (
+        f'<text x="{WIDTH}" y="{height - 2}" text-anchor="end" opacity=".7">{seconds:.1f} s</text>'
+    )
+    return _svg(height, [shape, end])

@@ -1,0 +1,229 @@
+"""How avatars, speeches, configurations, results and benchmarks show themselves in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import itertools
+import wave
+from collections.abc import Sequence
+from dataclasses import fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import charts
+from .audio import mel_spectrogram
+from .avatar import Avatar
+from .bench import Benchmark
+from .imaging import coloured, encode_picture, outlined, read_image, shrunk
+from .pipeline import RenderResult
+from .records import SAMPLE_RATE, ImageArray, RenderConfig, Speech
+from .timing import Timings
+
+INLINE_LIMIT_BYTES = 24_000_000
+_SOUND_LIMIT_SECONDS = 90
+_SHEET_FRAMES, _THUMBNAIL = 8, 300
+_COLUMNS = 600
+
+
+@functools.singledispatch
+def html_of(thing: object) -> str:
+    """HTML of an object of this package; needs neither a live kernel nor other files."""
+    return charts.page(f"<pre>{escape(str(thing))}</pre>")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as a ``data:`` address, for HTML that stands alone."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_html(image: ImageArray, caption: str = "", width: int = 0) -> str:
+    """A BGR picture as a figure; ``width`` in pixels where it is to be smaller."""
+    image = shrunk(image, width) if width else image
+    source = data_uri(encode_picture(image), "image/jpeg")
+    text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img src="{source}" alt="{escape(caption)}">{text}</figure>'
+
+
+def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> str:
+    """Pictures with captions, four in a row."""
+    figures = (picture_html(image, caption, _THUMBNAIL) for caption, image in pictures)
+    return f'<div class="sheet">{"".join(figures)}</div>'
+
+
+def video_html(path: Path, width: int = 640) -> str:
+    """A video that plays inline, or a line that says why it is not shown."""
+    size = path.stat().st_size
+    if size > INLINE_LIMIT_BYTES:
+        return (
+            f"<p>{escape(str(path))} is {size / 1e6:.0f} MB, over the "
+            f"{INLINE_LIMIT_BYTES / 1e6:.0f} MB that are shown inline; open the file itself.</p>"
+        )
+    source = data_uri(path.read_bytes(), "video/mp4")
+    return f'<video controls playsinline width="{width}" src="{source}"></video>'
+
+
+@html_of.register
+def _(avatar: Avatar) -> str:
+    count = min(_SHEET_FRAMES, len(avatar))
+    chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
+    frames = avatar.open_template("none").frames
+    pictures = [(f"frame {i}", outlined(frames[i], avatar.boxes[i])) for i in chosen]
+    widths = [box.width for box in avatar.boxes]
+    memory = avatar.estimate_memory("memory", "bgr")
+    small = avatar.estimate_memory("memory", "i420")
+    rows = [
+        ("frames", f"{len(avatar)} of {avatar.width}x{avatar.height}, {avatar.spec.fps} fps"),
+        ("face box", f"{min(widths)}-{max(widths)} px, from {escape(avatar.boxes_from)}"),
+        ("generator", _file(avatar.generator)),
+        ("audio encoder", _file(avatar.audio_encoder)),
+        (
+            "in RAM",
+            f"{memory.ram_bytes / 1e6:.0f} MB as BGR, {small.ram_bytes / 1e6:.0f} MB as I420",
+        ),
+    ]
+    head = f"<h4>Avatar {escape(avatar.name)}</h4>"
+    return charts.page(head, charts.table(["", ""], rows, "text"), sheet_html(pictures))
+
+
+def _file(path: Path | None) -> str:
+    if path is None:
+        return "none"
+    return f"{escape(path.name)}, {path.stat().st_size / 1e6:.1f} MB"
+
+
+@html_of.register
+def _(speech: Speech) -> str:
+    name = speech.path.name if speech.path is not None else "sound"
+    head = f"<h4>Speech {escape(name)}, {speech.duration_seconds:.1f} s</h4>"
+    if speech.samples is None:
+        track = np.asarray(speech.features, np.float32)
+        picture = coloured(track.T[::-1], *np.percentile(track, [1, 99]).tolist())
+        return charts.page(head, f"<p>{len(track)} feature rows of 512</p>", _strip(picture))
+    mel = mel_spectrogram(speech.samples)
+    parts = [
+        charts.waveform(_peaks(speech.samples), speech.duration_seconds),
+        '<p class="dim">mel spectrogram, 80 bands, 55-7600 Hz</p>',
+        _strip(coloured(mel[::-1], -4.0, 4.0)),
+    ]
+    if speech.duration_seconds <= _SOUND_LIMIT_SECONDS:
+        source = data_uri(_wav(speech.samples), "audio/wav")
+        parts.append(f'<p><audio controls src="{source}"></audio></p>')
+    return charts.page(head, *parts)
+
+
+def _peaks(samples: np.ndarray) -> list[tuple[float, float]]:
+    edges = np.linspace(0, len(samples), _COLUMNS + 1).astype(int)
+    pieces = (samples[a:b] for a, b in itertools.pairwise(edges) if b > a)
+    return [(float(piece.min()), float(piece.max())) for piece in pieces]
+
+
+def _strip(picture: ImageArray) -> str:
+    """A picture of many columns over the whole width, at most 2000 of them."""
+    step = -(-picture.shape[1] // 2000)
+    source = data_uri(encode_picture(picture[:, ::step], ".png"), "image/png")
+    return f'<img src="{source}" alt="" style="width:100%;height:110px;image-rendering:pixelated">'
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+@html_of.register
+def _(config: RenderConfig) -> str:
+    rows = []
+    for option in fields(config):
+        value = getattr(config, option.name)
+        text = escape(str(value))
+        if value != option.default:
+            text = f"<b>{text}</b> <span class='dim'>(default {escape(str(option.default))})</span>"
+        rows.append([option.name, text, escape(str(option.metadata["help"]))])
+    return charts.page("<h4>Configuration</h4>", charts.table(["field", "value", ""], rows, "text"))
+
+
+@html_of.register
+def _(timings: Timings) -> str:
+    return charts.page(*timings_parts(timings))
+
+
+def timings_parts(timings: Timings) -> list[str]:
+    """The stage bars, the timeline and the stage table of one render."""
+    return [
+        "<h4>Work of each stage, a frame</h4>",
+        charts.stage_bars({"this run": timings.stages}),
+        "<h4>Which worker was busy when</h4>",
+        charts.timeline(timings),
+        charts.stage_table(timings),
+    ]
+
+
+@html_of.register
+def _(result: RenderResult) -> str:
+    timings = result.timings
+    head = (
+        f"<h4>{escape(result.path.name)}: {result.num_frames} frames, "
+        f"{timings.steady_fps:.1f} FPS on {escape(result.provider)}</h4>"
+    )
+    notes = "".join(f'<p class="dim">{escape(note)}</p>' for note in result.notes)
+    return charts.page(head, _output(result.path), notes, *timings_parts(timings))
+
+
+def _output(path: Path) -> str:
+    if not path.exists():
+        return f"<p>{escape(str(path))} is not there any more.</p>"
+    if path.is_file():
+        return video_html(path)
+    files = sorted(file for file in path.iterdir() if file.suffix in (".jpg", ".png"))
+    chosen = np.linspace(0, len(files) - 1, min(_SHEET_FRAMES, len(files))).astype(int).tolist()
+    pictures = [
+        (files[i].name, image) for i in chosen if (image := read_image(str(files[i]))) is not None
+    ]
+    return sheet_html(pictures)
+
+
+@html_of.register
+def _(result: Benchmark) -> str:
+    speeds = {n: (s.median, s.low, s.high) for n in result.names for s in [result.fps(n)]}
+    rows = [
+        [
+            escape(name),
+            f"{result.fps(name).median:.2f}",
+            f"{result.fps(name).low:.1f}-{result.fps(name).high:.1f}",
+            f"{result.first(name).fps:.2f}",
+            f"{result.inference_fps(name).median:.2f}",
+            f"{np.median([run.warmup_seconds for run in result.steady(name)]):.2f} s",
+            f"{max(run.rss_bytes for run in result.steady(name)) / 1e6:.0f} MB",
+        ]
+        for name in result.names
+    ]
+    columns = ["configuration", "FPS", "low-high", "first", "inference", "warm-up", "RSS"]
+    where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
+    return charts.page(
+        f"<h4>{result.runs[0].num_frames} frames a run, median of "
+        f"{len(result.steady(result.names[0]))} repeats</h4>",
+        charts.figure_bars(speeds, "FPS"),
+        charts.table(columns, rows),
+        "<h4>Work of each stage, a frame</h4>",
+        charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
+        f'<p class="dim">{escape(where)}</p>',
+    )
+
+
+def config_text(config: RenderConfig) -> str:
+    """The fields that differ from the defaults, or "defaults"."""
+    changed: list[Any] = [
+        f"{option.name}={getattr(config, option.name)}"
+        for option in fields(config)
+        if getattr(config, option.name) != option.default
+    ]
+    return ", ".join(changed) or "defaults"

@@ -1,0 +1,70 @@
+"""The machine that measurements are made on, and the memory they take."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from .threads import available_cores
+
+_SAMPLE_SECONDS = 0.05
+_PACKAGES = (
+    "lipsync_nb",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "opencv-python",
+    "numpy",
+    "joblib",
+    "av",
+)
+
+
+class PeakMemory:
+    """Samples the process's resident memory while it is entered; ``bytes`` is the largest."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.bytes = max(self.bytes, process.memory_info().rss)
+            if self._stop.wait(_SAMPLE_SECONDS):
+                return
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def environment() -> dict[str, str]:
+    """The machine, the versions of what does the work, and the date."""
+    found = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cores": str(available_cores()),
+        "processor": _processor(),
+        "python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _processor() -> str:
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .bench import Benchmark, benchmark
     from .cache import MemoryReport, Template
     from .errors import LipsyncError
+    from .inside import Inside, InsideFrame
     from .origin import render_origin
     from .pipeline import FrameStream, RenderResult, iter_frames, render
     from .presets import PRESETS, preset
     from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
     from .timing import Timings
     from .unet328 import untrained_generator
+    from .widgets import ConfigForm, FrameViewer, Microscope, RunPanel, Studio, TimingView
 
 __version__ = "0.1.0"
 
@@ -35,7 +37,16 @@ _HOMES = {
     "presets": ("PRESETS", "preset"),
     "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
     "timing": ("Timings",),
+    "inside": ("Inside", "InsideFrame"),
     "unet328": ("untrained_generator",),
+    "widgets": (
+        "ConfigForm",
+        "FrameViewer",
+        "Microscope",
+        "RunPanel",
+        "Studio",
+        "TimingView",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -43,17 +54,25 @@ __all__ = [
     "Avatar",
     "Benchmark",
     "Box",
+    "ConfigForm",
     "Frame",
     "FrameStream",
+    "FrameViewer",
+    "Inside",
+    "InsideFrame",
     "LipsyncError",
     "MemoryReport",
+    "Microscope",
     "ModelSpec",
     "PRESETS",
     "Progress",
     "RenderConfig",
     "RenderResult",
+    "RunPanel",
     "Speech",
+    "Studio",
     "Template",
+    "TimingView",
     "Timings",
     "benchmark",
     "demo_folder",

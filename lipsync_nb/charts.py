@@ -225,14 +225,31 @@ def _svg(height: int, parts: Iterable[str]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
 
 
-def waveform(peaks: Sequence[tuple[float, float]], seconds: float, height: int = 90) -> str:
-    """A waveform from the lowest and highest sample (-1..1) of each of its columns."""
+def waveform(
+    peaks: Sequence[tuple[float, float]],
+    seconds: float,
+    height: int = 90,
+    mark: tuple[float, float, float] | None = None,
+) -> str:
+    """A waveform from the lowest and highest sample (-1..1) of each of its columns.
+
+    Args:
+        mark: start, end and moment in seconds of a window that is marked.
+    """
     middle, scale = height / 2, height / 2 - 2
     step = WIDTH / max(1, len(peaks))
     upper = [f"{i * step:.1f},{middle - high * scale:.1f}" for i, (_, high) in enumerate(peaks)]
     lower = [f"{i * step:.1f},{middle - low * scale:.1f}" for i, (low, _) in enumerate(peaks)]
-    shape = f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="#5b8def"/>'
-    end = (
+    parts = [f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="#5b8def"/>']
+    if mark is not None:
+        start, end, moment = (max(0.0, value / seconds * WIDTH) for value in mark)
+        parts.append(
+            f'<rect x="{start:.1f}" y="0" width="{end - start:.1f}" height="{height}" '
+            'fill="#ef8354" opacity=".35"/>'
+            f'<line x1="{moment:.1f}" x2="{moment:.1f}" y1="0" y2="{height}" stroke="#ef8354" '
+            'stroke-width="2"/>'
+        )
+    parts.append(
         f'<text x="{WIDTH}" y="{height - 2}" text-anchor="end" opacity=".7">{seconds:.1f} s</text>'
     )
-    return _svg(height, [shape, end])
+    return _svg(height, parts)

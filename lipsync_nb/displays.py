@@ -20,6 +20,7 @@ from .audio import mel_spectrogram
 from .avatar import Avatar
 from .bench import Benchmark
 from .imaging import coloured, encode_picture, outlined, read_image, shrunk
+from .inside import InsideFrame
 from .pipeline import RenderResult
 from .records import SAMPLE_RATE, ImageArray, RenderConfig, Speech
 from .timing import Timings
@@ -216,6 +217,60 @@ def _(result: Benchmark) -> str:
         "<h4>Work of each stage, a frame</h4>",
         charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
         f'<p class="dim">{escape(where)}</p>',
+    )
+
+
+@html_of.register
+def _(inside: InsideFrame) -> str:
+    return charts.page(*inside_parts(inside))
+
+
+def inside_parts(inside: InsideFrame) -> list[str]:
+    """The steps of an output frame, the network's six channels and its audio window."""
+    names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
+    channels = [
+        (name, np.round(channel * 255).astype(np.uint8))
+        for name, channel in zip(names, inside.visual, strict=True)
+    ]
+    steps = [
+        ("1. crop: the face box at 328x328", inside.crop),
+        ("2. roi: its inside, 320x320", inside.roi),
+        ("3. masked: what is to be painted is black", inside.masked),
+        ("4. prediction of the network", inside.prediction),
+        ("5. within the ring of the crop", inside.face),
+        (f"6. resized to the box, {inside.box.width}x{inside.box.height}", inside.patch),
+        ("7. pasted into the full frame", outlined(inside.frame, inside.box)),
+        ("difference to the original, 4 times", _gained(inside.difference)),
+    ]
+    low, high = np.percentile(inside.audio, [1, 99]).tolist()
+    audio = coloured(inside.audio, low, max(high, low + 1e-6))
+    last = inside.first_row + len(inside.audio)
+    return [
+        f"<h4>Output frame {inside.index} on template frame {inside.template_index}</h4>",
+        sheet_html(steps),
+        "<h4>The six channels the network sees</h4>",
+        f'<div class="sheet" style="grid-template-columns:repeat(6,1fr)">'
+        f"{''.join(picture_html(image, name, 160) for name, image in channels)}</div>",
+        f"<h4>The audio it hears: feature rows {inside.first_row} to {last - 1}, "
+        "512 values each</h4>",
+        _strip(audio),
+        _where(inside),
+    ]
+
+
+def _gained(difference: ImageArray) -> ImageArray:
+    return np.clip(difference.astype(np.int16) * 4, 0, 255).astype(np.uint8)
+
+
+def _where(inside: InsideFrame) -> str:
+    """The waveform with the rows of the audio window marked."""
+    speech = inside.speech
+    if speech.samples is None:
+        return ""
+    fps = 25
+    start, end = inside.first_row / fps, (inside.first_row + len(inside.audio)) / fps
+    return charts.waveform(
+        _peaks(speech.samples), speech.duration_seconds, mark=(start, end, inside.index / fps)
     )
 
 

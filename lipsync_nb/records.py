@@ -230,7 +230,7 @@ def _option(default: Any, text: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class RenderConfig(Rich):
-    """How to render. Every field carries its help text and limits in its metadata.
+    """How to render. Every field carries its help text, group and limits in its metadata.
 
     Raises:
         ConfigError: a value is of another type, out of range or not among the choices.
@@ -240,68 +240,102 @@ class RenderConfig(Rich):
         8
     """
 
-    batch_size: int = _option(4, "frames the generator gets at once", min=1, max=256)
+    batch_size: int = _option(4, "frames the generator gets at once", min=1, max=256, group="speed")
     n_jobs: int = _option(
-        2, "joblib workers that composite frames (-1: one a core)", min=-1, max=256
+        2, "joblib workers that composite frames (-1: one a core)", min=-1, max=256, group="speed"
     )
     order: Literal["pingpong", "index"] = _option(
-        "pingpong", "template frame of output frame i: to and fro, or i itself, wrapping around"
+        "pingpong",
+        "template frame of output frame i: to and fro, or i itself, wrapping around",
+        group="template",
     )
     audio_edges: Literal["zero", "repeat"] = _option(
-        "zero", "feature rows before the first and after the last: zeros, or the edge row"
+        "zero",
+        "feature rows before the first and after the last: zeros, or the edge row",
+        group="template",
     )
     provider: Literal["auto", "cpu", "cuda"] = _option(
-        "auto", "ONNX Runtime's execution provider; auto takes CUDA where it loads"
+        "auto", "ONNX Runtime's execution provider; auto takes CUDA where it loads", group="network"
     )
     num_threads: int = _option(
-        0, "threads of one network on the CPU (0: as the threads policy says)", min=0, max=256
+        0,
+        "threads of one network on the CPU (0: as the threads policy says)",
+        min=0,
+        max=256,
+        group="speed",
     )
     threads: Literal["auto", "each"] = _option(
         "auto",
         "auto shares the cores among ONNX Runtime, OpenCV, x264 and joblib; with each of them "
         "takes what it takes by itself",
+        group="speed",
     )
     cache: Literal["none", "memory", "mmap"] = _option(
         "memory",
         "where template frames are kept: none reopens the files for every frame, memory holds "
         "them in RAM, mmap maps files that are prepared once",
+        group="template",
     )
     pixels: Literal["auto", "bgr", "i420"] = _option(
-        "auto", "how template frames are kept; auto takes i420 for a video of even size, else bgr"
+        "auto",
+        "how template frames are kept; auto takes i420 for a video of even size, else bgr",
+        group="template",
     )
     overlap: bool = _option(
-        True, "inference, compositing and encoding work at the same time, on different batches"
+        True,
+        "inference, compositing and encoding work at the same time, on different batches",
+        group="speed",
     )
-    prepare: bool = _option(True, "simplify the network's graph once and keep the result")
+    prepare: bool = _option(
+        True, "simplify the network's graph once and keep the result", group="network"
+    )
     feature_cache: Literal["auto", "on", "off"] = _option(
         "auto",
         "keep what the network computes from a template frame alone; auto where frames recur",
+        group="network",
     )
     feature_cache_mb: int = _option(
-        4096, "RAM that these features may take, in MB of 1,000,000 bytes", min=0, max=1_000_000
+        4096,
+        "RAM that these features may take, in MB of 1,000,000 bytes",
+        min=0,
+        max=1_000_000,
+        group="network",
     )
     feature_dtype: Literal["float32", "float16"] = _option(
-        "float32", "how the features are kept; float16 halves them, with tiny differences"
+        "float32",
+        "how the features are kept; float16 halves them, with tiny differences",
+        group="network",
     )
     precision: Literal["fp32", "fp16", "int8"] = _option(
         "fp32",
         "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA",
+        group="network",
     )
     warmup: Literal["apart", "included"] = _option(
-        "apart", "first runs of the network: on a trial batch beforehand, or in the first frames"
+        "apart",
+        "first runs of the network: on a trial batch beforehand, or in the first frames",
+        group="speed",
     )
     pad_last_batch: bool = _option(
-        True, "fill the last batch up to the full size, so that no new shape has to be set up"
+        True,
+        "fill the last batch up to the full size, so that no new shape has to be set up",
+        group="speed",
     )
-    max_frames: int = _option(0, "stop after so many frames (0: the whole speech)", min=0)
-    image_format: Literal["jpg", "png"] = _option("jpg", "pictures of a folder of frames")
-    jpeg_quality: int = _option(95, "quality of JPEG frames", min=1, max=100)
-    crf: int = _option(18, "H.264 quality: 0 is lossless, 51 the smallest file", min=0, max=51)
+    max_frames: int = _option(
+        0, "stop after so many frames (0: the whole speech)", min=0, group="template"
+    )
+    image_format: Literal["jpg", "png"] = _option(
+        "jpg", "pictures of a folder of frames", group="output"
+    )
+    jpeg_quality: int = _option(95, "quality of JPEG frames", min=1, max=100, group="output")
+    crf: int = _option(
+        18, "H.264 quality: 0 is lossless, 51 the smallest file", min=0, max=51, group="output"
+    )
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
-        _option("veryfast", "H.264 encoder's trade of speed for size")
+        _option("veryfast", "H.264 encoder's trade of speed for size", group="output")
     )
     audio_bitrate: int = _option(
-        128_000, "AAC bits a second of the sound track", min=16_000, max=512_000
+        128_000, "AAC bits a second of the sound track", min=16_000, max=512_000, group="output"
     )
 
     def __post_init__(self) -> None:

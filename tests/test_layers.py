@@ -17,7 +17,7 @@ LAYERS = [
     {"avatar"},
     {"generation"},
     {"pipeline", "origin"},
-    {"bench"},
+    {"bench", "inside"},
     {"charts"},
     {"displays"},
     {"cli"},

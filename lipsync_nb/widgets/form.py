@@ -1,0 +1,133 @@
+"""A form for `RenderConfig`, made from its own fields."""
+
+from __future__ import annotations
+
+from dataclasses import Field, fields
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from lipsync_nb.avatar import Avatar
+from lipsync_nb.errors import ConfigError
+from lipsync_nb.presets import PRESETS
+from lipsync_nb.records import RenderConfig, option_choices
+
+CUSTOM = "(own)"
+_LABEL = {"description_width": "130px"}
+_TITLES = {"speed": "Speed", "network": "Network", "template": "Template", "output": "Output"}
+
+
+class ConfigForm(widgets.VBox):
+    """Fields of a configuration in groups, presets above them, the memory estimate below.
+
+    Args:
+        config: to begin with; default `RenderConfig()`.
+        avatar: whose memory is estimated.
+
+    Attributes:
+        value: the `RenderConfig`; setting it fills the form. It keeps the last valid one while a
+            combination is not allowed, and the form says why.
+    """
+
+    value = traitlets.Instance(RenderConfig)
+
+    def __init__(self, config: RenderConfig | None = None, avatar: Avatar | None = None) -> None:
+        self._avatar = avatar
+        self._controls = {option.name: _control(option) for option in fields(RenderConfig)}
+        self.presets = widgets.Dropdown(
+            options=[CUSTOM, *(p.name for p in PRESETS)], description="preset", style=_LABEL
+        )
+        self._preset_text = widgets.HTML()
+        self._note = widgets.HTML()
+        self._busy = False
+        super().__init__([self.presets, self._preset_text, self._tabs(), self._note])
+        self.presets.observe(self._on_preset, "value")
+        for control in self._controls.values():
+            control.observe(self._on_control, "value")
+        self.observe(self._on_value, "value")
+        self.value = config or RenderConfig()
+        self._show()
+
+    def __getitem__(self, name: str) -> Any:
+        """The control of one field."""
+        return self._controls[name]
+
+    def set_avatar(self, avatar: Avatar | None) -> None:
+        """Estimate this avatar's memory from now on."""
+        self._avatar = avatar
+        self._show()
+
+    def _tabs(self) -> widgets.Tab:
+        groups: dict[str, list[widgets.Widget]] = {}
+        for option in fields(RenderConfig):
+            control = self._controls[option.name]
+            groups.setdefault(str(option.metadata["group"]), []).append(control)
+        order = [group for group in _TITLES if group in groups]
+        tabs = widgets.Tab([widgets.VBox(groups[group]) for group in order])
+        tabs.titles = [_TITLES[group] for group in order]
+        return tabs
+
+    def _on_preset(self, change: dict[str, Any]) -> None:
+        found = next((p for p in PRESETS if p.name == change["new"]), None)
+        if found is not None and not self._busy:
+            self.value = found.config
+
+    def _on_control(self, change: dict[str, Any]) -> None:
+        if self._busy:
+            return
+        try:
+            values = {name: control.value for name, control in self._controls.items()}
+            self.value = RenderConfig(**values)
+        except ConfigError as error:
+            self._note.value = f'<span style="color:#d32f2f">{error}</span>'
+
+    def _on_value(self, change: dict[str, Any]) -> None:
+        self._busy = True
+        try:
+            for name, control in self._controls.items():
+                control.value = getattr(self.value, name)
+            preset = next((p for p in PRESETS if p.config == self.value), None)
+            self.presets.value = preset.name if preset is not None else CUSTOM
+            self._preset_text.value = f"<i>{preset.text}</i>" if preset is not None else ""
+        finally:
+            self._busy = False
+        self._show()
+
+    def _show(self) -> None:
+        if self._avatar is None:
+            self._note.value = ""
+            return
+        pixels = "bgr" if self.value.pixels == "auto" else self.value.pixels
+        if self.value.pixels == "auto" and self.value.cache != "none":
+            even = self._avatar.width % 2 == 0 and self._avatar.height % 2 == 0
+            pixels = "i420" if even else "bgr"
+        report = self._avatar.estimate_memory(self.value.cache, pixels)
+        text = f"template: {report.ram_bytes / 1e6:.0f} MB in RAM"
+        if report.file_bytes:
+            text += f", {report.file_bytes / 1e6:.0f} MB in mapped files"
+        if self.value.feature_cache != "off":
+            text += f"; features: up to {self.value.feature_cache_mb} MB where frames recur"
+        self._note.value = f"<span>{text}</span>"
+
+
+def _control(option: Field[Any]) -> Any:
+    """The widget that fits a field's type and limits."""
+    common = {
+        "description": option.name,
+        "value": option.default,
+        "tooltip": option.metadata["help"],
+        "description_tooltip": option.metadata["help"],
+        "style": _LABEL,
+        "layout": widgets.Layout(width="340px"),
+    }
+    choices = option_choices(option.name)
+    if choices:
+        return widgets.Dropdown(options=choices, **common)
+    if isinstance(option.default, bool):
+        return widgets.Checkbox(indent=True, **common)
+    low = option.metadata.get("min", 0)
+    high = option.metadata.get("max")
+    if high is None:
+        return widgets.BoundedIntText(min=low, max=10_000_000, **common)
+    return widgets.BoundedIntText(min=low, max=high, **common)

@@ -1,0 +1,56 @@
+"""The tensor microscope: every step of one output frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+
+from lipsync_nb import charts
+from lipsync_nb.avatar import Avatar
+from lipsync_nb.displays import inside_parts
+from lipsync_nb.inside import Inside
+from lipsync_nb.records import RenderConfig, Speech
+
+
+class Microscope(widgets.VBox):
+    """Shows the steps of the output frame that a slider chooses.
+
+    Args:
+        avatar, speech: what is rendered; or use `show` later.
+        config: order and edges of the audio.
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar | None = None,
+        speech: Speech | None = None,
+        config: RenderConfig | None = None,
+    ) -> None:
+        self._inside: Inside | None = None
+        self.index = widgets.IntSlider(
+            0, 0, 0, description="frame", continuous_update=False,
+            layout=widgets.Layout(width="460px"),
+        )  # fmt: skip
+        self._view = widgets.HTML()
+        super().__init__([self.index, self._view])
+        self.index.observe(self._on_change, "value")
+        if avatar is not None and speech is not None:
+            self.show(avatar, speech, config)
+        else:
+            self._draw()
+
+    def show(self, avatar: Avatar, speech: Speech, config: RenderConfig | None = None) -> None:
+        """Look into another render."""
+        self._inside = Inside(avatar, speech, config)
+        self.index.max = len(self._inside) - 1
+        self._draw()
+
+    def _on_change(self, change: dict[str, Any]) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._inside is None:
+            self._view.value = charts.page('<p class="dim">Nothing to look into yet.</p>')
+            return
+        self._view.value = charts.page(*inside_parts(self._inside[self.index.value]))

@@ -1,0 +1,96 @@
+"""Timings of one run and of many, side by side."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from lipsync_nb import charts
+from lipsync_nb.displays import config_text, data_uri
+from lipsync_nb.pipeline import RenderResult
+
+
+class TimingView(widgets.VBox):
+    """Stage bars, timeline and table of a run, and a table that grows with each run."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[str, RenderResult]] = []
+        self._choice = widgets.Dropdown(options=[], description="run")
+        self._seconds = widgets.BoundedFloatText(
+            3.0, min=0.2, max=600, step=0.5, description="seconds", layout={"width": "180px"}
+        )
+        self._view = widgets.HTML()
+        self._comparison = widgets.HTML()
+        super().__init__(
+            [widgets.HBox([self._choice, self._seconds]), self._view, self._comparison]
+        )
+        self._choice.observe(self._on_change, "value")
+        self._seconds.observe(self._on_change, "value")
+        self._draw()
+
+    @property
+    def results(self) -> list[RenderResult]:
+        """The runs so far."""
+        return [result for _, result in self._runs]
+
+    def add(self, result: RenderResult, name: str = "") -> None:
+        """Add a run, and show it."""
+        label = f"{len(self._runs) + 1}: {name or config_text(result.config)}"
+        self._runs.append((label, result))
+        self._choice.options = [label for label, _ in self._runs]
+        self._choice.value = label
+        self._draw()
+
+    def _on_change(self, change: dict[str, Any]) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        chosen = next((r for label, r in self._runs if label == self._choice.value), None)
+        if chosen is None:
+            self._view.value = charts.page('<p class="dim">No run yet.</p>')
+            return
+        timings = chosen.timings
+        self._view.value = charts.page(
+            "<h4>Work of each stage, a frame</h4>",
+            charts.stage_bars({label[:14]: r.timings.stages for label, r in self._runs}),
+            "<h4>Which worker was busy when</h4>",
+            charts.timeline(timings, self._seconds.value),
+            charts.stage_table(timings),
+            _links(chosen),
+        )
+        self._comparison.value = charts.page("<h4>Runs</h4>", self._table())
+
+    def _table(self) -> str:
+        head = ["run", "frames", "FPS", "ms/frame", "warm-up", "times the first"]
+        first = self._runs[0][1].timings.steady_fps
+        rows = []
+        for label, result in self._runs:
+            timings = result.timings
+            faster = f"{timings.steady_fps / first:.2f}" if first else ""
+            rows.append([
+                escape(label),
+                str(result.num_frames),
+                f"{timings.steady_fps:.1f}",
+                f"{1000 / timings.steady_fps:.1f}" if timings.steady_fps else "",
+                f"{timings.begin_seconds:.2f} s",
+                faster,
+            ])  # fmt: skip
+        return charts.table(head, rows)
+
+
+def _links(result: RenderResult) -> str:
+    """Links that save the timings of a run as files."""
+    timings, stem = result.timings, escape(result.path.stem)
+    files = [
+        ("JSON", f"{stem}.timings.json", data_uri(timings.to_json().encode(), "application/json")),
+        ("CSV", f"{stem}.stages.csv", data_uri(timings.to_csv().encode(), "text/csv")),
+        (
+            "Chrome trace",
+            f"{stem}.trace.json",
+            data_uri(timings.to_chrome_trace().encode(), "application/json"),
+        ),
+    ]
+    links = (f'<a download="{name}" href="{uri}">{kind}</a>' for kind, name, uri in files)
+    return f"<p>save as {' &middot; '.join(links)}</p>"

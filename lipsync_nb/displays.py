@@ -243,7 +243,7 @@ def inside_parts(inside: InsideFrame) -> list[str]:
         ("difference to the original, 4 times", _gained(inside.difference)),
     ]
     low, high = np.percentile(inside.audio, [1, 99]).tolist()
-    audio = coloured(inside.audio, low, max(high, low + 1e-6))
+    audio = coloured(inside.audio, low, high)
     last = inside.first_row + len(inside.audio)
     return [
         f"<h4>Output frame {inside.index} on template frame {inside.template_index}</h4>",

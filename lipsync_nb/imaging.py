@@ -195,5 +195,6 @@ def shrunk(image: ImageArray, width: int) -> ImageArray:
 
 def coloured(levels: npt.NDArray[np.float32], low: float, high: float) -> ImageArray:
     """Levels float ``[h, w]`` between ``low`` and ``high`` as BGR in OpenCV's magma colours."""
-    grey = np.clip((levels - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    scale = 255 / max(high - low, 1e-9)
+    grey = np.clip((levels - low) * scale, 0, 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA), np.uint8)

@@ -58,6 +58,11 @@ class RenderResult(Rich):
     batching: str
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        fps, notes = self.timings.steady_fps, "".join(f"\n{note}" for note in self.notes)
+        head = f"{self.path}: {self.num_frames} frames, {fps:.1f} FPS on {self.provider}"
+        return f"{head}{notes}\n{self.timings}"
+
 
 class FrameStream:
     """The frames of one speech on one avatar; iterate over it once.

@@ -142,6 +142,11 @@ class Speech(Rich):
         if track is not None and (track.ndim != 2 or track.shape[1] != FEATURE_SIZE):
             raise SpeechError(f"found features of shape {track.shape}, expected [n, 512].")
 
+    def __str__(self) -> str:
+        name = self.path.name if self.path is not None else "sound"
+        kind = "feature track" if self.samples is None else "16 kHz mono"
+        return f"speech {name}, {self.duration_seconds:.1f} s, {kind}"
+
     @property
     def duration_seconds(self) -> float:
         """Length of the sound, or of the video that a feature track makes at 25 fps."""

@@ -117,7 +117,6 @@ def _control(option: Field[Any]) -> Any:
         "description": option.name,
         "value": option.default,
         "tooltip": option.metadata["help"],
-        "description_tooltip": option.metadata["help"],
         "style": _LABEL,
         "layout": widgets.Layout(width="340px"),
     }
@@ -126,8 +125,5 @@ def _control(option: Field[Any]) -> Any:
         return widgets.Dropdown(options=choices, **common)
     if isinstance(option.default, bool):
         return widgets.Checkbox(indent=True, **common)
-    low = option.metadata.get("min", 0)
-    high = option.metadata.get("max")
-    if high is None:
-        return widgets.BoundedIntText(min=low, max=10_000_000, **common)
+    low, high = option.metadata.get("min", 0), option.metadata.get("max", 10_000_000)
     return widgets.BoundedIntText(min=low, max=high, **common)

@@ -1,0 +1,183 @@
+"""Widgets without a browser: what they hold, what they do, and what they leave behind."""
+
+import datetime
+import threading
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lipsync_nb as lnb
+from lipsync_nb.presets import PRESETS
+from lipsync_nb.widgets.viewer import VIEWS, composed
+
+
+def panel_of(
+    folder: Path, speech_file: Path, out: Path, config: lnb.RenderConfig | None = None
+) -> lnb.RunPanel:
+    chosen = config or lnb.RenderConfig(max_frames=10)
+    panel = lnb.RunPanel(lambda: chosen, out=out)
+    panel.avatar.value, panel.speech.value = str(folder), "(path below)"
+    panel.path.value = str(speech_file)
+    return panel
+
+
+def test_form_has_every_field_and_follows_presets() -> None:
+    form = lnb.ConfigForm()
+    assert form.value == lnb.RenderConfig()
+    for option in fields(lnb.RenderConfig):
+        assert form[option.name].value == option.default
+        assert form[option.name].tooltip == option.metadata["help"]
+    for preset in PRESETS:
+        form.presets.value = preset.name
+        assert form.value == preset.config
+    form["batch_size"].value = 3
+    assert form.value.batch_size == 3
+    assert form.presets.value == "(own)"
+
+
+def test_form_says_what_is_not_allowed(avatar: lnb.Avatar) -> None:
+    form = lnb.ConfigForm(avatar=avatar)
+    assert "MB in RAM" in form._note.value
+    form["precision"].value = "int8"
+    form["prepare"].value = False
+    assert "prepare: found False" in form._note.value
+    assert form.value == lnb.RenderConfig(precision="int8")
+
+
+def test_panel_renders(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
+    seen: list[lnb.RenderResult] = []
+    panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+    panel._on_done = lambda avatar, speech, result: seen.append(result)
+    panel.start()
+    assert panel.run.disabled
+    assert panel.wait(120)
+    assert panel.job.state == "done", panel.job.error
+    assert seen[0].path == tmp_path / "out.mp4"
+    assert "<video" in panel.video.value
+    assert (panel.progress.value, panel.progress.max) == (10, 10)
+    assert len(panel.live.value) > 1000
+    first = panel.job.avatar
+    panel.start()
+    assert panel.wait(120)
+    assert panel.job.avatar is first
+
+
+def test_cancel_leaves_nothing(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
+    track = np.zeros((3000, 512), np.float32)
+    np.save(tmp_path / "long.npy", track)
+    out = tmp_path / "made" / "out.mp4"
+    out.parent.mkdir()
+    panel = panel_of(synctalk_folder, tmp_path / "long.npy", out, lnb.RenderConfig())
+    panel.start()
+    while not panel.live.value and panel.job.state == "running":
+        time.sleep(0.05)
+    panel.stop()
+    assert panel.wait(10)
+    assert panel.job.state == "cancelled"
+    assert "nothing was written" in panel.message.value
+    assert (panel.run.disabled, panel.cancel.disabled) == (False, True)
+    assert list(out.parent.iterdir()) == []
+    panel.path.value = str(speech_file)
+    panel.start()
+    assert panel.wait(120)
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("avatar", "speech", "message"),
+    [
+        ("nowhere", None, "nowhere: no such avatar folder."),
+        (None, "nothing.wav", "nothing.wav: no such speech file."),
+    ],
+)
+def test_errors_are_one_sentence_in_the_panel(
+    synctalk_folder: Path,
+    speech_file: Path,
+    tmp_path: Path,
+    avatar: str | None,
+    speech: str | None,
+    message: str,
+) -> None:
+    panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+    panel.avatar.value = avatar or panel.avatar.value
+    panel.path.value = speech or panel.path.value
+    panel.start()
+    assert panel.wait(60)
+    assert panel.job.state == "failed"
+    assert message in panel.message.value
+    assert not panel.run.disabled
+
+
+def test_an_uploaded_file_is_read(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
+    panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+    content = memoryview(speech_file.read_bytes())
+    entry = {"name": "voice.wav", "type": "audio/wav", "size": len(content), "content": content}
+    entry["last_modified"] = datetime.datetime.now(tz=datetime.UTC)
+    panel.upload.value = (entry,)
+    assert panel.speech.value == "(uploaded file)"
+    panel.start()
+    assert panel.wait(120)
+    assert panel.job.state == "done", panel.job.error
+
+
+def test_two_panels_do_not_disturb_each_other(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path
+) -> None:
+    panels = [panel_of(synctalk_folder, speech_file, tmp_path / f"{i}.mp4") for i in range(2)]
+    for panel in panels:
+        panel.start()
+    for panel in panels:
+        assert panel.wait(180)
+        assert panel.job.state == "done", panel.job.error
+        assert panel.job.result.path.is_file()
+
+
+def test_studio_shows_what_was_rendered(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path
+) -> None:
+    studio = lnb.Studio(synctalk_folder, lnb.RenderConfig(max_frames=9), tmp_path / "out.mp4")
+    studio.panel.speech.value, studio.panel.path.value = "(path below)", str(speech_file)
+    for count in (1, 2):
+        studio.panel.start()
+        assert studio.panel.wait(120)
+        assert len(studio.timings.results) == count
+    assert studio.viewer.index.max == studio.microscope.index.max == 8
+    assert studio.timings._comparison.value.count("<tr>") == 3
+    assert "Output frame 0" in studio.microscope._view.value
+    shapes = set()
+    for view in VIEWS:
+        studio.viewer.view.value = view
+        shapes.add(studio.viewer.picture.shape)
+    assert shapes == {(240, 320, 3), (240, 640, 3)}
+    studio.viewer.index.value, studio.viewer.zoom.value = 5, True
+    assert studio.viewer.picture.shape[1] == 480
+    studio.close()
+
+
+def test_closing_and_making_anew_leaves_no_threads(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path
+) -> None:
+    before = set(threading.enumerate())
+    for _ in range(3):
+        panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+        panel.start()
+        panel.close()
+        assert panel.wait(120)
+    left = [
+        t.name
+        for t in set(threading.enumerate()) - before
+        if t.name in ("render", "inference", "composite")
+    ]
+    assert left == []
+
+
+def test_composed_views() -> None:
+    original, result = np.full((4, 10, 3), 10, np.uint8), np.full((4, 10, 3), 20, np.uint8)
+    wiped = composed(original, result, "wipe", 0.5)
+    assert wiped[0, :4, 0].tolist() == [20] * 4
+    assert wiped[0, 6:, 0].tolist() == [10] * 4
+    assert composed(original, result, "difference", 0)[0, 0].tolist() == [208] * 3
+    assert composed(original, result, "result", 0) is result

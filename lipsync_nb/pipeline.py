@@ -34,6 +34,7 @@ from .timing import Timings
 from .video import Mp4Sink, open_sink
 
 BATCHES_AHEAD = 2
+FIRST_WINDOW = 4
 
 
 @dataclass(frozen=True)
@@ -179,13 +180,18 @@ def choose_pixels(avatar: Avatar, config: RenderConfig, for_video: bool) -> Pixe
 
 
 def gather(predictions: Iterable[Predictions], size: int) -> Iterator[Predictions]:
-    """Join predictions into windows of at least ``size`` frames; the last may be smaller."""
+    """Join predictions into windows of at least ``size`` frames; the last may be smaller.
+
+    The first windows are smaller too, so that the receiver gets to work early.
+    """
     waiting: list[Predictions] = []
+    wanted = min(size, FIRST_WINDOW)
     for prediction in predictions:
         waiting.append(prediction)
-        if sum(len(p) for p in waiting) >= size:
+        if sum(len(p) for p in waiting) >= wanted:
             yield _join(waiting)
             waiting = []
+            wanted = min(size, 2 * wanted)
     if waiting:
         yield _join(waiting)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .origin import render_origin
     from .pipeline import FrameStream, RenderResult, iter_frames, render
     from .presets import PRESETS, preset
+    from .progress import BenchmarkBar, ProgressBar
     from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
     from .timing import Timings
     from .unet328 import untrained_generator
@@ -35,6 +36,7 @@ _HOMES = {
     "origin": ("render_origin",),
     "pipeline": ("FrameStream", "RenderResult", "iter_frames", "render"),
     "presets": ("PRESETS", "preset"),
+    "progress": ("BenchmarkBar", "ProgressBar"),
     "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
     "timing": ("Timings",),
     "inside": ("Inside", "InsideFrame"),
@@ -53,6 +55,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Avatar",
     "Benchmark",
+    "BenchmarkBar",
     "Box",
     "ConfigForm",
     "Frame",
@@ -66,6 +69,7 @@ __all__ = [
     "ModelSpec",
     "PRESETS",
     "Progress",
+    "ProgressBar",
     "RenderConfig",
     "RenderResult",
     "RunPanel",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import LipsyncError
-from .records import Progress, RenderConfig, Speech, option_choices
+from .progress import BenchmarkBar, ProgressBar
+from .records import RenderConfig, Speech, option_choices
 
 if TYPE_CHECKING:
     from .avatar import Avatar
@@ -176,53 +177,6 @@ def _report(result: RenderResult) -> str:
         f"{timings}\n\n{notes}{result.path.resolve()}\n{result.num_frames} frames in "
         f"{timings.wall_seconds:.1f} s, {timings.fps:.1f} FPS on {result.provider}"
     )
-
-
-class ProgressBar:
-    """A tqdm bar with ETA, used as a `ProgressCallback`; it starts with the first frame."""
-
-    def __init__(self, label: str | None = None) -> None:
-        self._label = label
-        self._bar: Any = None
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __call__(self, progress: Progress) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
-            )
-        self._bar.update(progress.done - self._bar.n)
-
-    def close(self) -> None:
-        """End the bar's line."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-class BenchmarkBar:
-    """One tqdm bar after the other, a run each."""
-
-    def __init__(self) -> None:
-        self._label, self._bar = "", ProgressBar()
-
-    def __enter__(self) -> BenchmarkBar:
-        return self
-
-    def __call__(self, label: str, progress: Progress) -> None:
-        if label != self._label:
-            self._bar.close()
-            self._label, self._bar = label, ProgressBar(label)
-        self._bar(progress)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import lipsync_nb
 
 PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
-    {"errors", "rich", "records", "timing", "overlap", "threads", "presets", "machine"},
+    {"errors", "rich", "records", "timing", "overlap", "threads", "presets", "machine", "progress"},
     {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared", "quantization"},
     {"audio", "batching", "inference", "compositing", "video", "features", "preparation"},
     {"sources"},
@@ -31,6 +31,7 @@ NEIGHBOURS = {
     ("threads", "records"),
     ("presets", "errors"),
     ("presets", "records"),
+    ("progress", "records"),
     ("machine", "threads"),
     ("cache", "imaging"),
     ("prepared", "imaging"),

@@ -1,0 +1,59 @@
+"""Progress bars for renders and benchmarks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .records import Progress
+
+
+class ProgressBar:
+    """A tqdm bar with ETA, for a terminal or a notebook; it starts with the first frame.
+
+    Example:
+        >>> with ProgressBar() as bar:
+        ...     render(avatar, speech, "hello.mp4", progress=bar)
+    """
+
+    def __init__(self, label: str | None = None) -> None:
+        self._label = label
+        self._bar: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(
+                desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
+            )
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar's line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class BenchmarkBar:
+    """One tqdm bar after the other, a run each."""
+
+    def __init__(self) -> None:
+        self._label, self._bar = "", ProgressBar()
+
+    def __enter__(self) -> BenchmarkBar:
+        return self
+
+    def __call__(self, label: str, progress: Progress) -> None:
+        if label != self._label:
+            self._bar.close()
+            self._label, self._bar = label, ProgressBar(label)
+        self._bar(progress)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()

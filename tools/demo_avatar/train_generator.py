@@ -1,6 +1,10 @@
 """Trains the demo avatar's generator on drawn truth.
 
     python -m tools.demo_avatar.train_generator --minutes 60 [--resume] [--width full]
+    python -m tools.demo_avatar.train_generator --minutes 40 --resume --frozen-norms
+
+The second call trains on with the BatchNorm statistics that inference will use: with batches of
+eight, what a network learns on the statistics of its own batch shows a different mouth without.
 
 The input is the template's own frame, as it is when the avatar speaks; the target is the same
 pose drawn with the mouth of a random moment of a random training clip; the audio is the feature
@@ -32,12 +36,21 @@ from lipsync_nb.records import Box, FloatArray, ImageArray
 from .networks import FULL_CHANNELS, MOBILE_CHANNELS, UNet328
 from .presenter import NUM_FRAMES, MouthState, draw_box, face_box, mouth_center, template_pose
 from .template import DEMO_FOLDER
-from .train_audio import TRAIN_FOLDER, augment, features_for, load_encoder, training_corpus
+from .train_audio import (
+    CHECKPOINT,
+    TRAIN_FOLDER,
+    augment,
+    features_for,
+    load_encoder,
+    training_corpus,
+)
 
 WIDTHS = {"mobile": MOBILE_CHANNELS, "full": FULL_CHANNELS}
 BANK_CHUNK = 250
 MOUTH_HALF_WIDTH, MOUTH_ABOVE, MOUTH_BELOW = 80, 60, 100
 MOUTH_WEIGHT = 8.0
+# The mask's upper edge, where a seam would be seen.
+TOP_ROWS, TOP_WEIGHT = 12, 4.0
 EDGE_WEIGHT = 0.5
 # The audio branch comes trained on far more moments than the bank holds.
 AUDIO_LEARNING_RATE = 0.1
@@ -118,6 +131,7 @@ class Bank:
         self.weights = np.ones((NUM_FRAMES, 1, SPEC.input_size, SPEC.input_size), np.float32)
         for index in range(NUM_FRAMES):
             rows, columns = mouth_region(index)
+            self.weights[index, 0, :TOP_ROWS] = TOP_WEIGHT
             self.weights[index, 0, rows, columns] = MOUTH_WEIGHT
         self.moments = np.zeros((0, 3), np.int32)
         self.images: list[ImageArray] = []
@@ -225,6 +239,16 @@ class Trainer:
         self.samples += len(visual)
         return float(loss.detach())
 
+    def freeze_norms(self) -> None:
+        """Go on from the averaged weights with fixed BatchNorm statistics, a new optimiser."""
+        self.model.load_state_dict(self.average.module.state_dict())
+        self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        part = self.optimiser.param_groups[0]["part"]
+        self.optimiser = torch.optim.AdamW(self._groups(part), lr=self.learning_rate)
+
     def settle_norms(self, bank: Bank, batch_size: int, batches: int = 60) -> None:
         """Measure the BatchNorm statistics of the averaged weights, which no step has used."""
         seen = ((v, a) for v, a, _, _ in islice(bank.batches(batch_size, seed=1), batches))
@@ -257,23 +281,39 @@ def mouth_psnr(model: nn.Module, bank: Bank, count: int = 32) -> float:
         )
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             output = model(visual, audio).float()
-        mask = (weight > 1).expand_as(output)
+        mask = (weight == MOUTH_WEIGHT).expand_as(output)
         squares += float(functional.mse_loss(output[mask], target[mask], reduction="sum"))
         pixels += int(mask.sum())
     model.train()
     return 10 * math.log10(pixels / squares)
 
 
-def train(width: str, minutes: float, batch_size: int, learning_rate: float, resume: bool) -> None:
+def encoded(corpus: list, encoder: nn.Module) -> list[list[FloatArray]]:
+    """Feature tracks of each clip as it is and with noise; kept beside the encoder's weights."""
+    file = TRAIN_FOLDER / "tracks.pt"
+    if not file.exists() or file.stat().st_mtime < CHECKPOINT.stat().st_mtime:
+        print(f"encoding {len(corpus)} clips", flush=True)
+        rng = np.random.default_rng(0)
+        kinds = [
+            [features_for(samples, encoder) for samples in (c.samples, augment(c.samples, rng))]
+            for c in corpus
+        ]
+        torch.save([[torch.from_numpy(track) for track in kind] for kind in kinds], file)
+    return [[track.numpy() for track in kind] for kind in torch.load(file, weights_only=True)]
+
+
+def train(
+    width: str,
+    minutes: float,
+    batch_size: int,
+    learning_rate: float,
+    resume: bool,
+    frozen_norms: bool,
+) -> None:
     """Train for so many minutes (0: only settle the norms); a checkpoint every two minutes."""
     encoder, audio_model = load_encoder()
     corpus = training_corpus()
-    print(f"encoding {len(corpus)} clips", flush=True)
-    rng = np.random.default_rng(0)
-    tracks = [
-        [features_for(clip.samples, encoder), features_for(augment(clip.samples, rng), encoder)]
-        for clip in corpus
-    ]
+    tracks = encoded(corpus, encoder)
     bank = Bank(TRAIN_FOLDER / "bank", tracks)
     trainer = Trainer(width, learning_rate)
     if resume:
@@ -283,6 +323,8 @@ def train(width: str, minutes: float, batch_size: int, learning_rate: float, res
     if minutes <= 0:
         finish(trainer, bank, batch_size)
         return
+    if frozen_norms:
+        trainer.freeze_norms()
     start = last = time.monotonic()
     losses: list[float] = []
     for batch in bank.batches(batch_size, seed=trainer.samples):
@@ -298,7 +340,8 @@ def train(width: str, minutes: float, batch_size: int, learning_rate: float, res
             )
             losses, last = [], time.monotonic()
         if fraction >= 1:
-            finish(trainer, bank, batch_size)
+            if not frozen_norms:
+                finish(trainer, bank, batch_size)
             return
 
 
@@ -316,12 +359,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--frozen-norms", action="store_true", help="fixed BatchNorm statistics")
     parser.add_argument("--draw", type=int, default=0, metavar="N", help="only draw a bank of N")
     options = parser.parse_args()
     if options.draw:
         draw_bank(TRAIN_FOLDER / "bank", options.draw)
         return
-    train(options.width, options.minutes, options.batch_size, options.learning_rate, options.resume)
+    train(
+        options.width,
+        options.minutes,
+        options.batch_size,
+        options.learning_rate,
+        options.resume,
+        options.frozen_norms,
+    )
 
 
 if __name__ == "__main__":

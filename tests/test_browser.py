@@ -2,22 +2,20 @@
 
 import importlib.util
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from tools.lab import Lab, Page, browse, chromium, open_notebook, run_all, serve
 
-from tools.lab import Lab, Page, browse, chromium, open_notebook, run_all, serve  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no Chromium here"),
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no Playwright here"),
 ]
-STUDIO = ".widget-tab:has(.lm-TabBar-tabLabel:text-is('Inside a frame'))"
+STUDIO = ".lipsync-studio"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +82,7 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
         changed(page, before)
 
         open_tab(page, "Timing")
-        shown.wait_for_selector(f"{STUDIO} svg >> text=inference", timeout=10_000)
+        shown.wait_for_selector(f"{STUDIO} svg text >> text=inference", timeout=10_000)
         open_tab(page, "Inside a frame")
         shown.wait_for_selector(f"{STUDIO} >> text=prediction of the network", timeout=10_000)
         assert own_errors(page) == []
@@ -95,7 +93,7 @@ def changed(page: Page, before: str | None) -> None:
     page.page.wait_for_function(
         "([selector, before]) => [...document.querySelectorAll(selector)]"
         ".some(e => e.offsetParent && e.src !== before)",
-        arg=[".widget-tab img.widget-image", before],
+        arg=[f"{STUDIO} img.widget-image", before],
     )
 
 
@@ -111,7 +109,7 @@ def plays(page: Page, selector: str) -> None:
             const heard = video.webkitAudioDecodedByteCount;
             return [video.readyState, video.currentTime, video.videoWidth, heard];
         }""",
-        selector.replace(":has(.lm-TabBar-tabLabel:text-is('Inside a frame'))", ""),
+        selector,
     )
     ready, seconds, width, heard = state
     assert ready >= 2

@@ -161,7 +161,7 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
     """Open a notebook and wait until its kernel is idle."""
     page.page.goto(lab.address(name))
     page.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-    page.page.wait_for_selector(".jp-NotebookPanel [data-status='idle']", timeout=60_000)
+    page.page.wait_for_selector("#jp-main-statusbar >> text=/\\| Idle/", timeout=60_000)
 
 
 def run_all(page: Page, timeout_seconds: float = 180) -> None:

@@ -50,6 +50,7 @@ class Studio(widgets.VBox):
         self.tabs = widgets.Tab(list(pages.values()))
         self.tabs.titles = list(pages)
         super().__init__([self.tabs])
+        self.add_class("lipsync-studio")
 
     def _on_done(self, avatar: Avatar, speech: Speech, result: RenderResult) -> None:
         preset = self.form.presets.value

@@ -267,9 +267,11 @@ def benchmark(
         _contender(name, configs[name] if isinstance(configs, Mapping) else None)
         for name in configs
     ]
-    bench = _Bench(avatar, speech, max_frames, measure_inference, progress)
+    bench = _Bench(speech, max_frames, measure_inference, progress)
+    # Each has an avatar of its own, so that none finds or drives out the caches of another.
+    avatars = {name: replace(avatar) for name, _ in contenders}
     runs = [
-        bench.run(name, config, repeat)
+        bench.run(avatars[name], name, config, repeat)
         for repeat in range(repeats + 1)
         for name, config in contenders
     ]
@@ -289,21 +291,20 @@ def _contender(name: str, config: RenderConfig | None) -> tuple[str, RenderConfi
 
 @dataclass(frozen=True)
 class _Bench:
-    avatar: Avatar
     speech: Speech
     max_frames: int
     measure_inference: bool
     progress: Callable[[str, Progress], None] | None
 
-    def run(self, name: str, config: RenderConfig | None, repeat: int) -> Run:
+    def run(self, avatar: Avatar, name: str, config: RenderConfig | None, repeat: int) -> Run:
         """Render once."""
         with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, PeakMemory() as peak:
             if config is not None:
-                measured = self._render(config, Path(folder), self._report(name, repeat))
+                measured = self._render(avatar, config, Path(folder), self._report(name, repeat))
             elif name in ORIGIN_STAGES:
-                measured = self._origin(name, Path(folder), self._report(name, repeat))
+                measured = self._origin(avatar, name, Path(folder), self._report(name, repeat))
             else:
-                measured = self._bare(self._report(name, repeat))
+                measured = self._bare(avatar, self._report(name, repeat))
         timings, seconds, alone, provider, threads = measured
         return Run(
             name=name,
@@ -325,30 +326,32 @@ class _Bench:
         label = f"{name}, repeat {repeat}" if repeat else f"{name}, first run"
         return lambda done: progress(label, done)
 
-    def _origin(self, name: str, folder: Path, report: ProgressCallback | None) -> _Measured:
+    def _origin(
+        self, avatar: Avatar, name: str, folder: Path, report: ProgressCallback | None
+    ) -> _Measured:
         frames = folder / "frames"
         result = render_origin(
-            self.avatar, self.speech, frames, name, max_frames=self.max_frames, progress=report
+            avatar, self.speech, frames, name, max_frames=self.max_frames, progress=report
         )
         timings = result.timings
         alone = _stage_seconds(timings, "inference")
         return timings, timings.steady_seconds, alone, result.provider, available_cores()
 
     def _render(
-        self, config: RenderConfig, folder: Path, report: ProgressCallback | None
+        self, avatar: Avatar, config: RenderConfig, folder: Path, report: ProgressCallback | None
     ) -> _Measured:
         config = replace(config, max_frames=self.max_frames or config.max_frames)
-        result = render(self.avatar, self.speech, folder / "video.mp4", config, report)
+        result = render(avatar, self.speech, folder / "video.mp4", config, report)
         timings = result.timings
         alone = _stage_seconds(timings, "inference")
         if self.measure_inference and config.overlap:
-            alone = _inference_alone(self.avatar, self.speech, config)
+            alone = _inference_alone(avatar, self.speech, config)
         threads = plan_threads(config).network or available_cores()
         return timings, timings.steady_seconds, alone, result.provider, threads
 
-    def _bare(self, report: ProgressCallback | None) -> _Measured:
+    def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
         """Only the network's own runs count, on batches of 4 that are made between them."""
-        avatar, timings = self.avatar, Timings()
+        timings = Timings()
         if avatar.generator is None:
             raise NetworkError(f"{avatar.path}: found no generator network.")
         with timings.stage("open"):

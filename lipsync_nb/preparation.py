@@ -22,9 +22,9 @@ from .prepared import writable_folder
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .records import Precision
 from .rewriting import split_pointwise_convolutions
-from .splitting import narrow_edges, split_graph
+from .splitting import channels_last_edges, narrow_edges, split_graph
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 _TOLERANCE = 1e-4
 
 
@@ -231,6 +231,8 @@ def prepare_halves(
         split = split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
         dependent = arithmetic.apply(split.dependent)
     with_picture_output(dependent)
+    if arithmetic.precision == "int8":
+        channels_last_edges(split.independent, dependent)
     if narrow:
         narrow_edges(split.independent, dependent)
     return {

@@ -179,3 +179,28 @@ def narrow_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> No
         )
         for end in (value, next(v for v in dependent.graph.input if v.name == wide)):
             end.name, end.type.tensor_type.elem_type = narrow, TensorProto.FLOAT16
+
+
+def channels_last_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
+    """Let edges ``[N, c, h, w]`` cross as ``[N, h, w, c]``, in place.
+
+    That is how ONNX Runtime computes 8-bit convolutions on CPUs: the transpositions that stand
+    at every edge otherwise cancel each other within each half.
+    """
+    for value in independent.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) != 4:
+            continue
+        first, last = value.name, f"{value.name}.channels_last"
+        independent.graph.node.append(
+            helper.make_node("Transpose", [first], [last], perm=[0, 2, 3, 1])
+        )
+        dependent.graph.node.insert(
+            0, helper.make_node("Transpose", [last], [first], perm=[0, 3, 1, 2])
+        )
+        sizes = [dim.dim_value for dim in dims[1:]]
+        for end in (value, next(v for v in dependent.graph.input if v.name == first)):
+            end.name = last
+            shape = end.type.tensor_type.shape.dim
+            for dim, size in zip(shape[1:], (sizes[1], sizes[2], sizes[0]), strict=True):
+                dim.dim_value = size

@@ -15,6 +15,7 @@ STAGE_COLOURS = {
     "inference": "#5b8def",
     "composite": "#ef8354",
     "encode": "#7cb342",
+    "close": "#a1887f",
 }
 OTHER_COLOUR = "#90a4ae"
 STEADY_STAGES = ("batch", "inference", "composite", "encode")

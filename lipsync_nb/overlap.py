@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Wait = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class _End:
 class _Stage:
     """The thread's side: it stops at the next item once nobody waits for its results."""
 
-    def __init__(self, items: Iterable[object], limit: int, name: str) -> None:
-        self._items = items
+    def __init__(self, items: Iterable[object], limit: int, name: str, wait: Wait) -> None:
+        self._items, self._wait = items, wait
         self._stopped = threading.Event()
         self.results: queue.Queue[object] = queue.Queue(limit)
         # A daemon, so that an interpreter that exits does not wait for a forgotten iterator.
@@ -34,7 +36,8 @@ class _Stage:
         iterator: Iterator[object] = iter(self._items)
         try:
             for item in iterator:
-                self.results.put(item)
+                with self._wait():
+                    self.results.put(item)
                 if self._stopped.is_set():
                     break
         except BaseException as error:
@@ -56,7 +59,9 @@ class _Stage:
         self._thread.join()
 
 
-def run_ahead(items: Iterable[Item], limit: int, name: str) -> Generator[Item]:
+def run_ahead(
+    items: Iterable[Item], limit: int, name: str, wait: Wait = nullcontext
+) -> Generator[Item]:
     """Yield the items of an iterable that works in a thread of its own, in their order.
 
     At most ``limit`` items wait, so a slow consumer slows the producer and memory stays flat. An
@@ -67,14 +72,19 @@ def run_ahead(items: Iterable[Item], limit: int, name: str) -> Generator[Item]:
         items: worked on in the other thread; a generator is closed there.
         limit: items that may wait, at least 1.
         name: of the thread, which is the worker's name in the timings.
+        wait: entered while either side waits for the other, in the thread that waits.
 
     Example:
         >>> list(run_ahead(range(4), 2, "count"))
         [0, 1, 2, 3]
     """
-    stage = _Stage(items, limit, name)
+    stage = _Stage(items, limit, name, wait)
     try:
-        while not isinstance(item := stage.results.get(), _End):
+        while True:
+            with wait():
+                item = stage.results.get()
+            if isinstance(item, _End):
+                break
             yield item  # type: ignore[misc]
         if item.error is not None:
             raise item.error

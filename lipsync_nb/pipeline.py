@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Generator as GeneratorType
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,7 +32,10 @@ from .records import (
 from .rich import Rich
 from .threads import plan_threads
 from .timing import Timings
-from .video import Mp4Sink, open_sink
+from .video import Mp4Sink, Sink, open_sink
+
+Item = TypeVar("Item")
+AnySink = TypeVar("AnySink", bound=Sink)
 
 BATCHES_AHEAD = 2
 FIRST_WINDOW = 4
@@ -148,12 +152,16 @@ class FrameStream:
     def _windows(self) -> GeneratorType[list[Frame]]:
         """Finished frames, in windows."""
         windows = self._composited(self.predictions())
-        return run_ahead(windows, 1, "composite") if self.config.overlap else windows
+        return self._ahead(windows, 1, "composite")
 
     def predictions(self) -> GeneratorType[Predictions]:
         """What the network paints, batch by batch, without compositing; for use in its place."""
-        painted = self._painted()
-        return run_ahead(painted, BATCHES_AHEAD, "inference") if self.config.overlap else painted
+        return self._ahead(self._painted(), BATCHES_AHEAD, "inference")
+
+    def _ahead(self, items: GeneratorType[Item], limit: int, name: str) -> GeneratorType[Item]:
+        if not self.config.overlap:
+            return items
+        return run_ahead(items, limit, name, self.timings.waiting)
 
     def _painted(self) -> GeneratorType[Predictions]:
         for frames, template_frames in batch_frames(self.order, self.config.batch_size):
@@ -228,6 +236,15 @@ def iter_frames(
     yield from FrameStream(avatar, speech, config, timings)
 
 
+@contextmanager
+def _closing_timed(sink: AnySink, timings: Timings) -> Iterator[AnySink]:
+    """A sink whose last work, once it has all frames, is a stage of its own."""
+    with sink:
+        yield sink
+        start = time.perf_counter()
+    timings.add("close", start, time.perf_counter(), 0)
+
+
 def render(
     avatar: Avatar,
     speech: Speech,
@@ -256,7 +273,7 @@ def render(
     config = config or RenderConfig()
     timings = Timings()
     threads = plan_threads(config).encoder
-    with open_sink(path, speech, avatar.spec.fps, config, threads) as sink:
+    with _closing_timed(open_sink(path, speech, avatar.spec.fps, config, threads), timings) as sink:
         stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))
         start = time.perf_counter()
         with closing(iter(stream)) as frames:

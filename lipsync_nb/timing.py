@@ -58,6 +58,24 @@ class StageRow:
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class Lane:
+    """How one worker spent the steady seconds: at work, waiting for others, and on the rest.
+
+    ``busy_seconds`` is the work of its stages, ``waiting_seconds`` is for the stage before it or
+    after it; what is missing to ``seconds`` is neither: progress reports, and moving on.
+    """
+
+    worker: str
+    seconds: float
+    busy_seconds: float
+    waiting_seconds: float
+
+    @property
+    def rest_seconds(self) -> float:
+        return self.seconds - self.busy_seconds - self.waiting_seconds
+
+
 class Timings(Rich):
     """Collects spans from any thread; prints as a stage table.
 
@@ -72,6 +90,7 @@ class Timings(Rich):
     def __init__(self) -> None:
         self._origin = time.perf_counter()
         self._spans: list[Span] = []
+        self._waits: list[Span] = []
         self._lock = threading.Lock()
         self._begin_seconds = 0.0
         self.num_frames = 0
@@ -85,6 +104,19 @@ class Timings(Rich):
             yield
         finally:
             self.add(name, start, time.perf_counter(), frames)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time the body as a worker's wait for another one; it is not a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            end, worker = time.perf_counter(), threading.current_thread().name
+            with self._lock:
+                self._waits.append(
+                    Span("wait", worker, start - self._origin, end - self._origin, 0)
+                )
 
     def add(self, name: str, start: float, end: float, frames: int) -> None:
         """Add a span given in ``time.perf_counter`` seconds."""
@@ -115,6 +147,20 @@ class Timings(Rich):
     def spans(self) -> tuple[Span, ...]:
         with self._lock:
             return tuple(self._spans)
+
+    @property
+    def waits(self) -> tuple[Span, ...]:
+        """When which worker waited for another one."""
+        with self._lock:
+            return tuple(self._waits)
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """How each worker spent the steady seconds, in the order in which they began."""
+        begin, end = self._begin_seconds, self.wall_seconds
+        spans = [span for span in self.spans if span.end_seconds > begin]
+        workers = dict.fromkeys(span.worker for span in spans)
+        return tuple(_lane(worker, spans, self.waits, begin, end) for worker in workers)
 
     @property
     def stages(self) -> tuple[StageRow, ...]:
@@ -156,7 +202,9 @@ class Timings(Rich):
                 {**asdict(row), "ms_per_frame": row.ms_per_frame, "fps": row.fps}
                 for row in self.stages
             ],
+            "lanes": [asdict(lane) for lane in self.lanes],
             "spans": [asdict(span) for span in self.spans],
+            "waits": [asdict(span) for span in self.waits],
         }
 
     def to_json(self) -> str:
@@ -193,6 +241,23 @@ class Timings(Rich):
             for span in self.spans
         ]
         return json.dumps({"traceEvents": [*names, *events], "displayTimeUnit": "ms"})
+
+
+def _lane(
+    worker: str, spans: Sequence[Span], waits: Sequence[Span], begin: float, end: float
+) -> Lane:
+    """A worker's share of the time; before its first and after its last work it waits too."""
+    own = [span for span in spans if span.worker == worker]
+    busy = sum(_within(span, begin, end) for span in own)
+    first, last = own[0].start_seconds, max(span.end_seconds for span in own)
+    between = [wait for wait in waits if wait.worker == worker]
+    waiting = sum(_within(wait, max(begin, first), last) for wait in between)
+    waiting += max(0.0, first - begin) + max(0.0, end - last)
+    return Lane(worker, end - begin, busy, waiting)
+
+
+def _within(span: Span, begin: float, end: float) -> float:
+    return max(0.0, min(span.end_seconds, end) - max(span.start_seconds, begin))
 
 
 def _row(name: str, spans: Sequence[Span]) -> StageRow:

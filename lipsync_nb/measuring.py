@@ -1,0 +1,216 @@
+"""One render, measured: its stages, its workers, its memory, the network alone."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .audio import speech_features
+from .avatar import Avatar
+from .batching import iter_batches, template_order
+from .errors import NetworkError
+from .inference import Generator, audio_encoder
+from .machine import PeakMemory
+from .origin import ORIGIN_STAGES, render_origin
+from .pipeline import FrameStream, render
+from .records import Progress, ProgressCallback, RenderConfig, Speech
+from .threads import available_cores, plan_threads
+from .timing import Lane, StageRow, Timings
+
+BARE_NETWORK, BARE_BATCH = "onnxruntime", 4
+_Measured = tuple[Timings, float, float, str, int]
+RunProgress = Callable[[str, Progress], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One render of one configuration.
+
+    Attributes:
+        name: of the configuration.
+        repeat: 0 is the first render, which fills the caches; it counts as warm-up.
+        num_frames: output frames.
+        seconds: of the steady work, from the first batch until the file is closed.
+        warmup_seconds: of opening, features and trial runs before it.
+        inference_seconds: of the network alone, on all frames, with nothing beside it.
+        rss_bytes: largest resident memory of the process during the render.
+        provider: execution provider that was bound.
+        threads: of the network.
+        stages: seconds, frames, p50 and p95 of each stage.
+        lanes: how each worker spent the steady seconds: at work, waiting, on the rest.
+    """
+
+    name: str
+    repeat: int
+    num_frames: int
+    seconds: float
+    warmup_seconds: float
+    inference_seconds: float
+    rss_bytes: int
+    provider: str
+    threads: int
+    stages: tuple[StageRow, ...]
+    lanes: tuple[Lane, ...] = ()
+
+    @property
+    def fps(self) -> float:
+        return self.num_frames / self.seconds
+
+    @property
+    def inference_fps(self) -> float:
+        return self.num_frames / self.inference_seconds
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and range of a figure over the repeats.
+
+    Two spreads that overlap are a tie.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Spread of one figure or more."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def ties_with(self, other: Spread) -> bool:
+        """Whether the difference is smaller than the spread."""
+        return self.low <= other.high and other.low <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+def run_of(entry: dict[str, Any]) -> Run:
+    """A run from what ``asdict`` made of it."""
+    stages = tuple(StageRow(**row) for row in entry["stages"])
+    lanes = tuple(Lane(**lane) for lane in entry["lanes"])
+    return Run(**{**entry, "stages": stages, "lanes": lanes})
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Renders once and notes what it took; outputs go to a temporary folder.
+
+    Attributes:
+        speech: what is rendered.
+        max_frames: frames of each render, 0: as the configuration says.
+        measure_inference: also run the network of each configuration alone.
+        progress: called with a text and a `Progress` as frames are made.
+    """
+
+    speech: Speech
+    max_frames: int
+    measure_inference: bool
+    progress: RunProgress | None
+
+    def run(self, avatar: Avatar, name: str, config: RenderConfig | None, repeat: int) -> Run:
+        """Render once.
+
+        Args:
+            name: of the configuration; with ``config`` None one of the origin's programs, or
+                ``onnxruntime``.
+            repeat: its number; 0 is the first, which fills the caches.
+        """
+        with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, PeakMemory() as peak:
+            if config is not None:
+                measured = self._render(avatar, config, Path(folder), self._report(name, repeat))
+            elif name in ORIGIN_STAGES:
+                measured = self._origin(avatar, name, Path(folder), self._report(name, repeat))
+            else:
+                measured = self._bare(avatar, self._report(name, repeat))
+        timings, seconds, alone, provider, threads = measured
+        return Run(
+            name=name,
+            repeat=repeat,
+            num_frames=timings.num_frames,
+            seconds=seconds,
+            warmup_seconds=timings.begin_seconds,
+            inference_seconds=alone,
+            rss_bytes=peak.bytes,
+            provider=provider,
+            threads=threads,
+            stages=timings.stages,
+            lanes=timings.lanes,
+        )
+
+    def _report(self, name: str, repeat: int) -> ProgressCallback | None:
+        progress = self.progress
+        if progress is None:
+            return None
+        label = f"{name}, repeat {repeat}" if repeat else f"{name}, first run"
+        return lambda done: progress(label, done)
+
+    def _origin(
+        self, avatar: Avatar, name: str, folder: Path, report: ProgressCallback | None
+    ) -> _Measured:
+        frames = folder / "frames"
+        result = render_origin(
+            avatar, self.speech, frames, name, max_frames=self.max_frames, progress=report
+        )
+        timings = result.timings
+        alone = _stage_seconds(timings, "inference")
+        return timings, timings.steady_seconds, alone, result.provider, available_cores()
+
+    def _render(
+        self, avatar: Avatar, config: RenderConfig, folder: Path, report: ProgressCallback | None
+    ) -> _Measured:
+        config = replace(config, max_frames=self.max_frames or config.max_frames)
+        result = render(avatar, self.speech, folder / "video.mp4", config, report)
+        timings = result.timings
+        alone = _stage_seconds(timings, "inference")
+        if self.measure_inference and config.overlap:
+            alone = _inference_alone(avatar, self.speech, config)
+        threads = plan_threads(config).network or available_cores()
+        return timings, timings.steady_seconds, alone, result.provider, threads
+
+    def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
+        """Only the network's own runs count, on batches of 4 that are made between them."""
+        timings = Timings()
+        if avatar.generator is None:
+            raise NetworkError(f"{avatar.path}: found no generator network.")
+        with timings.stage("open"):
+            template = avatar.open_template("memory", "bgr")
+            generator = Generator(avatar.generator, avatar.spec, num_threads=available_cores())
+            encoder = None
+            if self.speech.features is None and avatar.audio_encoder is not None:
+                encoder = audio_encoder(avatar.audio_encoder)
+            track = speech_features(self.speech, encoder)
+        count = min(self.max_frames or len(track), len(track))
+        order = template_order(len(template), count)
+        trial = next(iter_batches(template, track, order, BARE_BATCH))
+        generator.network(trial.visual, trial.audio)
+        timings.begin()
+        start = time.perf_counter()
+        for batch in iter_batches(template, track, order, BARE_BATCH):
+            with timings.stage("inference", len(batch)):
+                generator.network(batch.visual, batch.audio)
+            if report is not None:
+                done = int(batch.frame_indices[-1]) + 1
+                report(Progress(done, count, time.perf_counter() - start))
+        timings.finish(count)
+        alone = _stage_seconds(timings, "inference")
+        return timings, alone, alone, generator.network.provider, available_cores()
+
+
+def _stage_seconds(timings: Timings, stage: str) -> float:
+    return sum(span.seconds for span in timings.spans if span.stage == stage)
+
+
+def _inference_alone(avatar: Avatar, speech: Speech, config: RenderConfig) -> float:
+    """Seconds that the network of a configuration takes for all frames, with nothing beside it."""
+    stream = FrameStream(avatar, speech, config, for_video=True)
+    stream.warm_up()
+    start = time.perf_counter()
+    for _ in stream.predictions():
+        pass
+    return time.perf_counter() - start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from .avatar import Avatar
 from .batching import make_batch
 from .cache import Template
 from .errors import NetworkError
-from .features import FeatureCache, plan_features
+from .features import FeatureCache, FeaturePlan, plan_features
 from .inference import Generator, Session, generator_inputs, input_names, read_network
 from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
 from .prepared import cache_folders
@@ -29,8 +30,8 @@ from .records import (
     Predictions,
     RenderConfig,
 )
-from .splitting import edges_of
-from .threads import ThreadPlan
+from .splitting import Edge, edges_of
+from .threads import ThreadPlan, plan_threads
 
 CALIBRATION_FRAMES = 32
 FEATURES_FILE = "aud_ave.npy"
@@ -203,10 +204,7 @@ def open_generator(
         NetworkError, ProviderError, NotFoundError: see `OnnxNetwork`.
     """
     if avatar.generator is None:
-        raise NetworkError(
-            f"{avatar.path}: found no generator network, expected models/generator.onnx "
-            "or generator=..."
-        )
+        raise _no_generator(avatar)
     inputs = _Inputs(template, track, config.audio_edges)
     opener = _Opener(avatar, avatar.generator, inputs, order, config, plan)
     if not config.prepare:
@@ -299,33 +297,31 @@ class _Opener:
         )
 
     def _whole(self, model: bytes, names: Sequence[str], notes: Sequence[str]) -> Painter:
-        key = ("whole", hashlib.sha256(model).hexdigest(), *self._arithmetic_key())
-        arithmetic = self._arithmetic(names)
-        files = self._store().fetch(key, lambda: prepare_whole(model, arithmetic))
-        session = self._session(files["whole.onnx"])
+        session = self._session(self.whole_files(model, names)["whole.onnx"])
         return WholePainter(self.inputs, session, names, notes)
 
-    def _split(self, model: bytes, names: Sequence[str]) -> Painter:
+    def whole_files(self, model: bytes, names: Sequence[str]) -> dict[str, bytes]:
+        """The prepared network in one piece."""
+        arithmetic = self._arithmetic(names)
+        key = ("whole", hashlib.sha256(model).hexdigest(), *self._arithmetic_key())
+        return self._store().fetch(key, lambda: prepare_whole(model, arithmetic))
+
+    def split_files(
+        self, model: bytes, names: Sequence[str]
+    ) -> tuple[tuple[object, ...], dict[str, bytes]]:
+        """The prepared network in two halves, and the key that they are kept under."""
         narrow = self.config.feature_dtype == "float16"
-        key = (
-            "halves",
-            hashlib.sha256(model).hexdigest(),
-            names[1],
-            narrow,
-            *self._arithmetic_key(),
-        )
+        digest = hashlib.sha256(model).hexdigest()
+        key = ("halves", digest, names[1], narrow, *self._arithmetic_key())
         arithmetic = self._arithmetic(names)
         files = self._store().fetch(
             key, lambda: prepare_halves(model, names[1], narrow, arithmetic)
         )
-        edges = edges_of(onnx.load_from_string(files["independent.onnx"]))
-        plan = plan_features(
-            self.order,
-            len(self.inputs.template),
-            sum(edge.nbytes for edge in edges),
-            self.config.feature_cache_mb * 1_000_000,
-            self.config.feature_cache,
-        )
+        return key, files
+
+    def _split(self, model: bytes, names: Sequence[str]) -> Painter:
+        key, files = self.split_files(model, names)
+        plan, edges = self.plan_features(files["independent.onnx"])
         if not len(plan.frames):
             return self._whole(model, names, [plan.reason])
         features = self.avatar.remember_features(
@@ -333,3 +329,64 @@ class _Opener:
         )
         halves = self._session(files["independent.onnx"]), self._session(files["dependent.onnx"])
         return SplitPainter(self.inputs, halves, names, features, [plan.reason])
+
+    def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[Edge]]:
+        """Which template frames' features are kept, and what they are."""
+        edges = edges_of(onnx.load_from_string(independent))
+        plan = plan_features(
+            self.order,
+            len(self.inputs.template),
+            sum(edge.nbytes for edge in edges),
+            self.config.feature_cache_mb * 1_000_000,
+            self.config.feature_cache,
+        )
+        return plan, edges
+
+
+def calibration_feeds(
+    avatar: Avatar, template: Template, track: FloatArray, names: Sequence[str]
+) -> list[dict[str, AnyArray]]:
+    """Typical inputs ``[1, ...]`` by name: frames of the avatar, each with a moment of speech.
+
+    Args:
+        track: taken where the avatar's folder has no features of its own speech.
+        names: of the picture and the audio input.
+    """
+    inputs, order = _Inputs(template, track, "zero"), np.zeros(1, np.int64)
+    config = RenderConfig()
+    path = avatar.generator or avatar.path
+    return _Opener(avatar, path, inputs, order, config, plan_threads(config))._samples(names)
+
+
+def network_of_a_frame(
+    avatar: Avatar, template: Template, track: FloatArray, order: IndexArray, config: RenderConfig
+) -> tuple[str, bytes]:
+    """The graph that runs for every output frame, as `open_generator` would open it.
+
+    Returns:
+        Which it is (``the file``, ``whole`` or ``audio half``), and the serialised graph.
+
+    Raises:
+        NetworkError, NotFoundError: see `open_generator`.
+    """
+    if avatar.generator is None:
+        raise _no_generator(avatar)
+    inputs = _Inputs(template, track, config.audio_edges)
+    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
+    model = read_network(avatar.generator)
+    names = input_names(avatar.generator, model, generator_inputs(template.spec))
+    if not config.prepare:
+        return "the file", model
+    if config.feature_cache != "off":
+        with suppress(NetworkError):
+            _, files = opener.split_files(model, names)
+            if len(opener.plan_features(files["independent.onnx"])[0].frames):
+                return "audio half", files["dependent.onnx"]
+    return "whole", opener.whole_files(model, names)["whole.onnx"]
+
+
+def _no_generator(avatar: Avatar) -> NetworkError:
+    return NetworkError(
+        f"{avatar.path}: found no generator network, expected models/generator.onnx "
+        "or generator=..."
+    )

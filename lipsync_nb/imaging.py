@@ -176,6 +176,11 @@ def encode_picture(image: ImageArray, suffix: str = ".jpg", jpeg_quality: int = 
     return bytes(cv2.imencode(suffix, image, options)[1])
 
 
+def blurred(image: ImageArray, sigma: float) -> ImageArray:
+    """A picture under a Gaussian blur of ``sigma`` pixels."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+
+
 def outlined(
     image: ImageArray, box: Box, colour: tuple[int, int, int] = (80, 220, 80)
 ) -> ImageArray:

@@ -151,6 +151,7 @@ class Session:
         name: for messages.
         batch_size: the only batch that will be run: ONNX Runtime joins more operators when it
             knows the sizes. 0: any.
+        profile: where ONNX Runtime's profiler writes, see `end_profile`.
 
     Attributes:
         provider: name of the execution provider that is really bound.
@@ -165,8 +166,11 @@ class Session:
         num_threads: int = 0,
         spinning: bool = True,
         batch_size: int = 0,
+        profile: Path | None = None,
     ) -> None:
         options = _session_options(num_threads, spinning)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if batch_size:
             options.add_free_dimension_override_by_name(BATCH_AXIS, batch_size)
         self._session = _open_session(model, options, provider, name)
@@ -181,6 +185,10 @@ class Session:
             feeds = {name: _filled_up(array, self.batch_size) for name, array in feeds.items()}
         outputs: list[AnyArray] = self._session.run(None, dict(feeds))
         return [output[:count] for output in outputs]
+
+    def end_profile(self) -> Path:
+        """Stop the profiler; gives the JSON file of its events (Trace Event Format)."""
+        return Path(self._session.end_profiling())
 
     def run_into(self, feeds: Mapping[str, AnyArray], outputs: Sequence[AnyArray]) -> bool:
         """Run on arrays ``[n, ...]`` and let the outputs be written where they are wanted.
@@ -203,6 +211,22 @@ class Session:
             )
         self._session.run_with_iobinding(binding)
         return True
+
+
+def random_feeds(model: bytes, count: int) -> dict[str, AnyArray]:
+    """Inputs ``[count, ...]`` for a graph whose batch axis alone is free: noise, by input name."""
+    graph, rng = onnx.load_from_string(model).graph, np.random.default_rng(0)
+    weights = {tensor.name for tensor in graph.initializer}
+    feeds = {}
+    for value in graph.input:
+        if value.name in weights:
+            continue
+        kind = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        shape = (count, *(dim.dim_value for dim in kind.shape.dim[1:]))
+        high = 255 if dtype == np.uint8 else 1
+        feeds[value.name] = (high * rng.random(shape)).astype(dtype)
+    return feeds
 
 
 def _filled_up(array: AnyArray, size: int) -> AnyArray:

@@ -7,6 +7,7 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.imaging import crop_face
+from lipsync_nb.quality import demo_mouth_opening, pearson
 from lipsync_nb.records import SYNCTALK_328 as SPEC
 from lipsync_nb.records import ImageArray
 
@@ -38,14 +39,13 @@ def test_data_folder_is_complete_and_small(demo: lnb.Avatar) -> None:
 def test_mouth_follows_a_voice_that_training_never_heard(demo: lnb.Avatar) -> None:
     """The opening measured from pixels against the synthesiser's truth: r >= 0.9, in time."""
     pytest.importorskip("skia", reason="the presenter's drawing code needs the train extra")
-    from tools.demo_avatar.evaluate import best_lag, pearson
-    from tools.demo_avatar.presenter import measure_opening
+    from tools.demo_avatar.evaluate import best_lag
 
     file = lnb.demo_speeches()["unseen_voice"]
     with np.load(file.with_suffix(".truth.npz")) as stored:
         truth = stored["mouth"][:, 0]
     frames = lnb.iter_frames(demo, lnb.load_speech(file))
-    shown = np.array([measure_opening(painted(demo, frame)) for frame in frames])
+    shown = np.array([demo_mouth_opening(painted(demo, frame)) for frame in frames])
     assert len(shown) == len(truth)
     assert pearson(shown, truth) >= 0.9
     assert best_lag(shown, truth) == 0

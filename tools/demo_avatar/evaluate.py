@@ -18,10 +18,10 @@ import numpy as np
 
 from lipsync_nb import Avatar, Box, Frame, Speech, iter_frames, load_avatar, load_speech
 from lipsync_nb.imaging import crop_face, write_image
+from lipsync_nb.quality import demo_mouth_opening, pearson
 from lipsync_nb.records import SAMPLE_RATE, FloatArray, ImageArray, RenderConfig
 from lipsync_nb.records import SYNCTALK_328 as SPEC
 
-from .presenter import measure_opening
 from .synthesis import HELD_OUT_SENTENCES, HELD_OUT_VOICE, synthesise
 from .train_generator import draw_target, mouth_region
 
@@ -32,10 +32,6 @@ PAUSE_DB, SPEECH_DB = -35.0, -20.0
 def inside_crop(image: ImageArray, box: Box) -> ImageArray:
     """What the generator paints of a full frame, uint8 ``[320, 320, 3]`` BGR."""
     return crop_face(image, box, SPEC.crop_size, SPEC.interpolation)[SPEC.inside, SPEC.inside]
-
-
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def best_lag(shown: np.ndarray, truth: np.ndarray) -> int:
@@ -75,7 +71,7 @@ def evaluate_held_out(avatar: Avatar, sheet: Path | None) -> None:
     for number, sentence in enumerate(HELD_OUT_SENTENCES):
         clip = synthesise(sentence, HELD_OUT_VOICE, 160, 50)
         crops = crops_of(avatar, Speech(samples=clip.samples), config)
-        shown = np.array([measure_opening(crop) for _, crop in crops])
+        shown = np.array([demo_mouth_opening(crop) for _, crop in crops])
         errors = [mouth_error(crop, f.template_index, clip.mouth[f.index]) for f, crop in crops]
         truth = clip.mouth[:, 0]
         print(
@@ -103,7 +99,7 @@ def evaluate_precision(avatar: Avatar, precision: str) -> None:
         plain, other = (crops_of(avatar, Speech(samples=clip.samples), c) for c in configs)
         truth.extend(clip.mouth[:, 0])
         for kind, crops in enumerate((plain, other)):
-            shown[kind].extend(measure_opening(crop) for _, crop in crops)
+            shown[kind].extend(demo_mouth_opening(crop) for _, crop in crops)
         for (frame, one), (_, two) in zip(plain, other, strict=True):
             rows, columns = mouth_region(frame.template_index)
             errors.append(np.mean((one[rows, columns].astype(float) - two[rows, columns]) ** 2))
@@ -137,7 +133,7 @@ def evaluate_real(avatar: Avatar, path: Path) -> None:
     """Print how far the mouth is open in the pauses and in the speech of a recording."""
     speech = load_speech(path)
     crops = crops_of(avatar, speech, RenderConfig(batch_size=8))
-    shown = np.array([measure_opening(crop) for _, crop in crops])
+    shown = np.array([demo_mouth_opening(crop) for _, crop in crops])
     loudness = envelope_db(speech.samples, len(shown))
     percent = 100 * shown / np.percentile(shown, 99)
     quiet = percent[np.convolve(loudness < PAUSE_DB, np.ones(5), "same") == 5]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +32,7 @@ from tools.demo_avatar.presenter_set import HEIGHT, WIDTH, body, studio
 
 __all__ = [
     "FPS", "HEIGHT", "NUM_FRAMES", "WIDTH", "MouthState", "Pose", "draw_box", "draw_frame",
-    "face_box", "landmarks", "measure_opening", "mouth_center", "template_pose",
+    "face_box", "landmarks", "mouth_center", "template_pose",
 ]  # fmt: skip
 
 NUM_FRAMES = 200
@@ -289,17 +288,3 @@ def draw_frame(pose: Pose, mouth: MouthState) -> Image:
         x1, y1, x2, y2 = box
         frame[y1:y2, x1:x2] = _compose(_stage_of(pose, box), pose, mouth)
     return frame
-
-
-def measure_opening(face_crop: NDArray[np.uint8]) -> float:
-    """The inner opening of the mouth in px of a uint8 BGR [320, 320, 3] crop, from its colours.
-
-    The interior is what is dark, or has little red over blue (teeth), or is the dull tongue; the
-    result is the height of the tallest columns.
-    """
-    area = cv2.GaussianBlur(face_crop[80:190, 90:230], (0, 0), 1.0).astype(np.float32)
-    blue, red = area[..., 0], area[..., 2]
-    dark = 1 / (1 + np.exp(np.clip((red - 132) / 7, -30, 30)))
-    pale = 1 / (1 + np.exp(np.clip((red - blue - 32) / 5, -30, 30)))
-    heights = np.sort(np.maximum(dark, pale).sum(axis=0))
-    return float(heights[-30:].mean())

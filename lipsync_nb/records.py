@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import AvatarError, ConfigError, SpeechError
 from .rich import Rich
+
+if TYPE_CHECKING:
+    from .avatar import Avatar
 
 FloatArray = npt.NDArray[np.float32]
 ImageArray = npt.NDArray[np.uint8]
@@ -350,6 +354,22 @@ class RenderConfig(Rich):
             raise ConfigError("n_jobs: found 0, expected 1 or more, or -1 for one a core.")
         if self.precision != "fp32" and not self.prepare:
             raise ConfigError(f"prepare: found False, expected True for {self.precision}.")
+
+    @classmethod
+    def auto(cls, avatar: Avatar | None = None) -> RenderConfig:
+        """The fastest configuration of this machine, see `autotune`.
+
+        Args:
+            avatar: searched for, in well under a minute, where it was not yet; without one the
+                last result is taken, or the defaults where there is none.
+
+        Example:
+            >>> config = RenderConfig.auto(load_avatar("demo"))
+        """
+        # Loaded when it is asked for: records know nothing of what is measured with them.
+        tuning = importlib.import_module(".tuning", __package__)
+        config: RenderConfig = tuning.tuned_config(avatar)
+        return config
 
 
 def option_choices(name: str) -> tuple[str, ...]:

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from .bench import Benchmark, benchmark
     from .cache import MemoryReport, Template
     from .errors import LipsyncError
+    from .footprint import MemoryTable, memory_table
     from .inside import Inside, InsideFrame
     from .origin import render_origin
     from .pipeline import FrameStream, RenderResult, iter_frames, render
+    from .precision import PrecisionComparison, compare_precision, quantize
     from .presets import PRESETS, preset
+    from .profiling import NetworkProfile, profile_network
     from .progress import BenchmarkBar, ProgressBar
     from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
+    from .report import write_report
+    from .stories import Story, story
+    from .sweeps import Sweep, sweep
     from .timing import Timings
+    from .tuning import Tuned, autotune
     from .unet328 import untrained_generator
     from .widgets import ConfigForm, FrameViewer, Microscope, RunPanel, Studio, TimingView
 
@@ -38,6 +45,13 @@ _HOMES = {
     "presets": ("PRESETS", "preset"),
     "progress": ("BenchmarkBar", "ProgressBar"),
     "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
+    "footprint": ("MemoryTable", "memory_table"),
+    "precision": ("PrecisionComparison", "compare_precision", "quantize"),
+    "profiling": ("NetworkProfile", "profile_network"),
+    "report": ("write_report",),
+    "stories": ("Story", "story"),
+    "sweeps": ("Sweep", "sweep"),
+    "tuning": ("Tuned", "autotune"),
     "timing": ("Timings",),
     "inside": ("Inside", "InsideFrame"),
     "unet328": ("untrained_generator",),
@@ -65,30 +79,44 @@ __all__ = [
     "InsideFrame",
     "LipsyncError",
     "MemoryReport",
+    "MemoryTable",
     "Microscope",
     "ModelSpec",
+    "NetworkProfile",
     "PRESETS",
+    "PrecisionComparison",
     "Progress",
     "ProgressBar",
     "RenderConfig",
     "RenderResult",
     "RunPanel",
     "Speech",
+    "Story",
     "Studio",
+    "Sweep",
     "Template",
     "TimingView",
     "Timings",
+    "Tuned",
+    "autotune",
     "benchmark",
+    "compare_precision",
     "demo_folder",
     "demo_speeches",
     "iter_frames",
     "load_avatar",
     "load_speech",
     "mel_spectrogram",
+    "memory_table",
     "preset",
+    "profile_network",
+    "quantize",
     "render",
     "render_origin",
+    "story",
+    "sweep",
     "untrained_generator",
+    "write_report",
 ]
 
 

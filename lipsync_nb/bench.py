@@ -16,12 +16,12 @@ from .origin import ORIGIN_STAGES
 from .presets import PRESETS, preset
 from .records import RenderConfig, Speech
 from .results import read_results, readable, write_results
-from .rich import Rich
+from .rich import RichResult
 from .timing import StageRow
 
 
 @dataclass(frozen=True)
-class Benchmark(Rich):
+class Benchmark(RichResult):
     """The runs of a benchmark, and where they were made.
 
     Attributes:

@@ -37,6 +37,8 @@ STYLE = """<style>
   margin-right: 6px; }
 .lsnb svg { display: block; width: 100%; height: auto; }
 .lsnb svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+.lsnb .heat td { padding: 8px 18px; text-align: center; border: 0; }
+.lsnb .heat th { border: 0; font-weight: 400; }
 .lsnb img { max-width: 100%; border-radius: 4px; }
 .lsnb video { max-width: 100%; border-radius: 6px; background: #000; }
 .lsnb .sheet { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; margin: 6px 0; }
@@ -145,6 +147,35 @@ def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) ->
         )
         parts.append(f'<text x="{x2 + 6:.1f}" y="{y + 17}">{median:.1f} {escape(unit)}</text>')
     return _svg(_LANE * len(figures) + 4, parts)
+
+
+def heat_map(
+    cells: Mapping[tuple[str, str], float | None], down: str, across: str, top: float
+) -> str:
+    """A table of figures with the deeper colour for the larger, the largest of all outlined.
+
+    Args:
+        cells: by row and column; None where there is no figure.
+        down, across: names of rows and columns.
+        top: the largest figure of all maps that are shown together.
+    """
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    columns = list(dict.fromkeys(column for _, column in cells))
+    head = "".join(f"<th>{escape(across)}={escape(column)}</th>" for column in columns)
+    body = "".join(
+        f"<tr><th>{escape(down)}={escape(row)}</th>"
+        f"{''.join(_heat_cell(cells.get((row, column)), top) for column in columns)}</tr>"
+        for row in rows
+    )
+    return f'<table class="heat"><tr><th></th>{head}</tr>{body}</table>'
+
+
+def _heat_cell(figure: float | None, top: float) -> str:
+    if figure is None:
+        return "<td>-</td>"
+    depth = 0.08 + 0.72 * (figure / top if top else 0) ** 3
+    outline = ";outline:2px solid currentColor;outline-offset:-2px" if figure == top else ""
+    return f'<td style="background:rgba(91,141,239,{depth:.2f}){outline}">{figure:.1f}</td>'
 
 
 def timeline(timings: Timings, seconds: float = 3.0) -> str:

@@ -1,18 +1,17 @@
-"""The command line: ``lipsync-nb render``, ``demo`` and ``bench``."""
+"""The command line: ``lipsync-nb render``, ``demo`` and the experiments."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .cli_experiments import add_commands
 from .errors import LipsyncError
-from .progress import BenchmarkBar, ProgressBar
+from .progress import ProgressBar
 from .records import RenderConfig, Speech, option_choices
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 DEMO_OUTPUT = "lipsync_demo.mp4"
 DEMO_SPEECH = "hello"
-BENCH_SPEECH = "hello"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,27 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("out", nargs="?", default=DEMO_OUTPUT, help=f"default: {DEMO_OUTPUT}")
     _add_config(demo)
     demo.set_defaults(run=_demo)
-    _add_bench(commands.add_parser("bench", help="measure configurations side by side"))
+    add_commands(commands)
     return parser
-
-
-def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("avatar", nargs="?", default="demo", help="avatar folder (default: demo)")
-    bench.add_argument("speech", nargs="?", help="sound file (default: a demo clip)")
-    bench.add_argument(
-        "--configs",
-        help="presets, origin-baseline, origin-cached, origin-parallel, onnxruntime; "
-        "joined by commas (default: all)",
-    )
-    bench.add_argument("--repeats", type=int, default=3, metavar="N", help="default: 3")
-    bench.add_argument("--frames", type=int, default=300, metavar="N", help="default: 300")
-    bench.add_argument(
-        "--generator",
-        help="network to use instead of the avatar's; 'untrained' makes one of the full width "
-        "with seeded weights, as published code exports it",
-    )
-    bench.add_argument("--out", help="also write the result to this JSON file")
-    bench.set_defaults(run=_bench)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -128,38 +107,6 @@ def _demo(options: argparse.Namespace) -> None:
     config = _config(options)
     speech = load_speech(demo_speeches()[DEMO_SPEECH])
     _render_to(options.out, load_avatar("demo"), speech, config)
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from .audio import load_speech
-    from .avatar import demo_speeches, load_avatar
-    from .bench import benchmark
-
-    speech = load_speech(options.speech or demo_speeches()[BENCH_SPEECH])
-    configs = options.configs.split(",") if options.configs else None
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, BenchmarkBar() as bar:
-        generator = options.generator
-        if generator == "untrained":
-            generator = _untrained(Path(folder))
-        result = benchmark(
-            load_avatar(options.avatar, generator),
-            speech,
-            configs,
-            repeats=options.repeats,
-            max_frames=options.frames,
-            progress=bar,
-        )
-    print(result)
-    if options.out:
-        print(f"\n{result.save(options.out).resolve()}")
-
-
-def _untrained(folder: Path) -> Path:
-    from .unet328 import untrained_generator
-
-    path = folder / "untrained.onnx"
-    path.write_bytes(untrained_generator(padded=True).SerializeToString())
-    return path
 
 
 def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -> None:

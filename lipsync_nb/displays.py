@@ -18,7 +18,6 @@ import numpy as np
 from . import charts
 from .audio import mel_spectrogram
 from .avatar import Avatar
-from .bench import Benchmark
 from .imaging import coloured, encode_picture, outlined, read_image, shrunk
 from .inside import InsideFrame
 from .pipeline import RenderResult
@@ -190,34 +189,6 @@ def _output(path: Path) -> str:
         (files[i].name, image) for i in chosen if (image := read_image(str(files[i]))) is not None
     ]
     return sheet_html(pictures)
-
-
-@html_of.register
-def _(result: Benchmark) -> str:
-    speeds = {n: (s.median, s.low, s.high) for n in result.names for s in [result.fps(n)]}
-    rows = [
-        [
-            escape(name),
-            f"{result.fps(name).median:.2f}",
-            f"{result.fps(name).low:.1f}-{result.fps(name).high:.1f}",
-            f"{result.first(name).fps:.2f}",
-            f"{result.inference_fps(name).median:.2f}",
-            f"{np.median([run.warmup_seconds for run in result.steady(name)]):.2f} s",
-            f"{max(run.rss_bytes for run in result.steady(name)) / 1e6:.0f} MB",
-        ]
-        for name in result.names
-    ]
-    columns = ["configuration", "FPS", "low-high", "first", "inference", "warm-up", "RSS"]
-    where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
-    return charts.page(
-        f"<h4>{result.runs[0].num_frames} frames a run, median of "
-        f"{len(result.steady(result.names[0]))} repeats</h4>",
-        charts.figure_bars(speeds, "FPS"),
-        charts.table(columns, rows),
-        "<h4>Work of each stage, a frame</h4>",
-        charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
-        f'<p class="dim">{escape(where)}</p>',
-    )
 
 
 @html_of.register

@@ -23,7 +23,7 @@ from .quality import Likeness, demo_mouth_opening, likeness, mouth_of, pearson
 from .quantization import quantize_dynamic_integer, quantize_static_qdq, to_float16
 from .records import AnyArray, FloatArray, ImageArray, RenderConfig, Speech
 from .results import write_results
-from .rich import Rich
+from .rich import RichResult
 
 Recipe = Literal["fp32", "fp16", "int8", "int8-dynamic"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
@@ -33,7 +33,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class QuantizedNetwork(Rich):
+class QuantizedNetwork(RichResult):
     """A generator in another arithmetic.
 
     Attributes:
@@ -158,7 +158,7 @@ class PrecisionRow:
 
 
 @dataclass(frozen=True)
-class PrecisionComparison(Rich):
+class PrecisionComparison(RichResult):
     """Arithmetics side by side; the first is what the others are compared with.
 
     Attributes:

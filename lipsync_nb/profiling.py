@@ -17,7 +17,7 @@ from .generation import network_of_a_frame
 from .inference import Session, random_feeds
 from .pipeline import FrameStream
 from .records import RenderConfig, Speech
-from .rich import Rich
+from .rich import RichResult
 from .threads import plan_threads
 
 _KERNEL = "_kernel_time"
@@ -45,7 +45,7 @@ class OperatorRow:
 
 
 @dataclass(frozen=True)
-class NetworkProfile(Rich):
+class NetworkProfile(RichResult):
     """Times of the network's operators, the longest first.
 
     Attributes:

@@ -31,6 +31,11 @@ class ProgressBar:
             )
         self._bar.update(progress.done - self._bar.n)
 
+    def label(self, text: str) -> None:
+        """Change the text in front of the bar."""
+        if self._bar is not None:
+            self._bar.set_description(text, refresh=False)
+
     def close(self) -> None:
         """End the bar's line."""
         if self._bar is not None:
@@ -54,6 +59,23 @@ class BenchmarkBar:
             self._bar.close()
             self._label, self._bar = label, ProgressBar(label)
         self._bar(progress)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+
+class TotalBar:
+    """One tqdm bar over all runs of a sweep or a search, with the present one's name."""
+
+    def __init__(self) -> None:
+        self._bar = ProgressBar()
+
+    def __enter__(self) -> TotalBar:
+        return self
+
+    def __call__(self, label: str, progress: Progress) -> None:
+        self._bar(progress)
+        self._bar.label(label)
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()

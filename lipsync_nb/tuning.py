@@ -16,7 +16,7 @@ from .measuring import Meter, RunProgress, Spread
 from .prepared import user_cache_folder, writable_folder
 from .records import FEATURE_SIZE, Progress, RenderConfig, Speech
 from .results import read_results, write_results
-from .rich import Rich
+from .rich import RichResult
 from .threads import available_cores
 
 KIND = "tuned"
@@ -26,7 +26,7 @@ BUDGET_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
-class Tuned(Rich):
+class Tuned(RichResult):
     """What a search found.
 
     Attributes:

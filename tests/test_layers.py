@@ -9,17 +9,43 @@ import lipsync_nb
 
 PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
-    {"errors", "rich", "records", "timing", "overlap", "threads", "presets", "machine", "progress"},
-    {"imaging", "graphs", "rewriting", "splitting", "unet328", "cache", "prepared", "quantization"},
+    {
+        "errors",
+        "rich",
+        "records",
+        "timing",
+        "overlap",
+        "threads",
+        "presets",
+        "machine",
+        "progress",
+        "results",
+    },
+    {
+        "imaging",
+        "graphs",
+        "rewriting",
+        "splitting",
+        "unet328",
+        "cache",
+        "prepared",
+        "quantization",
+        "quality",
+    },
     {"audio", "batching", "inference", "compositing", "video", "features", "preparation"},
     {"sources"},
     {"boxes"},
     {"avatar"},
     {"generation"},
     {"pipeline", "origin"},
-    {"bench", "inside"},
+    {"measuring", "inside", "profiling", "footprint"},
+    {"bench", "sweeps", "precision", "tuning"},
+    {"stories"},
     {"charts"},
     {"displays"},
+    {"result_displays"},
+    {"report"},
+    {"cli_experiments"},
     {"cli"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -28,6 +54,7 @@ NEIGHBOURS = {
     ("records", "errors"),
     ("records", "rich"),
     ("timing", "rich"),
+    ("results", "errors"),
     ("threads", "records"),
     ("presets", "errors"),
     ("presets", "records"),
@@ -36,6 +63,7 @@ NEIGHBOURS = {
     ("cache", "imaging"),
     ("prepared", "imaging"),
     ("prepared", "cache"),
+    ("quality", "imaging"),
 }
 
 
@@ -44,7 +72,9 @@ def layer_of(module: str) -> int:
 
 
 def imports_of(module: str) -> set[str]:
+    """What a module imports to run; what it names in types alone does not count."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
     nodes = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1]
     return {n.module for n in nodes if n.module}
 

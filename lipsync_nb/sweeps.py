@@ -19,7 +19,7 @@ from .machine import environment
 from .measuring import Meter, Run, RunProgress, Spread, run_of
 from .records import Progress, RenderConfig, Speech
 from .results import read_results, readable, write_results
-from .rich import Rich
+from .rich import RichResult
 from .threads import available_cores
 
 KIND = "sweep"
@@ -66,7 +66,7 @@ class SweepRow:
 
 
 @dataclass(frozen=True)
-class Sweep(Rich):
+class Sweep(RichResult):
     """The configurations of a sweep, measured.
 
     Attributes:

@@ -12,7 +12,7 @@ from .errors import BenchmarkError
 from .measuring import RunProgress, Spread
 from .presets import PRESETS
 from .records import Speech
-from .rich import Rich
+from .rich import RichResult
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class StoryStep:
 
 
 @dataclass(frozen=True)
-class Story(Rich):
+class Story(RichResult):
     """The steps from the plain way to the whole engine, measured in one benchmark.
 
     Attributes:

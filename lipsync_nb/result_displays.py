@@ -1,0 +1,225 @@
+"""How measurements show themselves in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+
+from . import charts
+from .bench import Benchmark
+from .displays import html_of, picture_html
+from .footprint import MemoryTable
+from .precision import PrecisionComparison, PrecisionRow
+from .profiling import NetworkProfile, OperatorRow
+from .quality import mouth_of
+from .records import ImageArray
+from .stories import Story, StoryStep
+from .sweeps import Sweep, SweepRow
+from .tuning import Tuned
+
+__all__ = ["html_of"]
+
+_GAIN = 8
+
+
+@html_of.register
+def _(result: Benchmark) -> str:
+    speeds = {n: (s.median, s.low, s.high) for n in result.names for s in [result.fps(n)]}
+    rows = [
+        [
+            escape(name),
+            f"{result.fps(name).median:.2f}",
+            f"{result.fps(name).low:.1f}-{result.fps(name).high:.1f}",
+            f"{result.first(name).fps:.2f}",
+            f"{result.inference_fps(name).median:.2f}",
+            f"{np.median([run.warmup_seconds for run in result.steady(name)]):.2f} s",
+            f"{max(run.rss_bytes for run in result.steady(name)) / 1e6:.0f} MB",
+        ]
+        for name in result.names
+    ]
+    columns = ["configuration", "FPS", "low-high", "first", "inference", "warm-up", "RSS"]
+    where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
+    return charts.page(
+        f"<h4>{result.runs[0].num_frames} frames a run, median of "
+        f"{len(result.steady(result.names[0]))} repeats</h4>",
+        charts.figure_bars(speeds, "FPS"),
+        charts.table(columns, rows),
+        "<h4>Work of each stage, a frame</h4>",
+        charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
+        f'<p class="dim">{escape(where)}</p>',
+    )
+
+
+@html_of.register
+def _(result: Sweep) -> str:
+    how = "first runs counted" if result.warmup == "included" else "first runs apart"
+    head = f"<h4>{escape(result.verdict)}</h4>"
+    repeats = max((len(row.runs) for row in result.rows), default=0)
+    rows = [_sweep_cells(result, row) for row in result.rows]
+    columns = [*result.names, "FPS", "low-high", "network ms", "composite ms", "encode ms", ""]
+    note = f'<p class="dim">Median of {repeats} repeats, {how}.</p>'
+    return charts.page(head, _sweep_chart(result), charts.table(columns, rows), note)
+
+
+def _sweep_cells(result: Sweep, row: SweepRow) -> list[str]:
+    values = [escape(str(value)) for value in row.values.values()]
+    fps = row.fps
+    if fps is None:
+        return [*values, "", "", "", "", "", escape(row.reason)]
+    stages = [f"{row.ms_per_frame(stage):.2f}" for stage in ("inference", "composite", "encode")]
+    mark = "best" if row is result.best else "tie" if row in result.ties else ""
+    return [*values, f"{fps.median:.2f}", f"{fps.low:.1f}-{fps.high:.1f}", *stages, mark]
+
+
+def _sweep_chart(result: Sweep) -> str:
+    """A heat map over the first two fields, one for each choice of the others; else bars."""
+    if len(result.names) < 2:
+        found = {row.name: row.fps for row in result.rows if row.fps is not None}
+        speeds = {name: (fps.median, fps.low, fps.high) for name, fps in found.items()}
+        return charts.figure_bars(speeds, "FPS")
+    down, across = result.names[:2]
+    maps: dict[str, list[SweepRow]] = {}
+    for row in result.rows:
+        rest = ", ".join(f"{k}={v}" for k, v in row.values.items() if k not in (down, across))
+        maps.setdefault(rest, []).append(row)
+    top = result.best.fps.median if result.measured and result.best.fps else 0.0
+    parts = []
+    for rest, rows in maps.items():
+        cells = {
+            (str(row.values[down]), str(row.values[across])): row.fps.median if row.fps else None
+            for row in rows
+        }
+        caption = f"<p>{escape(rest)}</p>" if rest else ""
+        parts.append(caption + charts.heat_map(cells, down, across, top))
+    return "".join(parts)
+
+
+@html_of.register
+def _(result: Story) -> str:
+    steps = result.steps
+    speeds = {s.name: (s.fps.median, s.fps.low, s.fps.high) for s in steps}
+    stages = {s.name: result.benchmark.stage_rows(s.name) for s in steps}
+    columns = ["step", "FPS", "over the one before", "over the first", "origin", "what it adds"]
+    return charts.page(
+        f"<h4>{escape(result.verdict)}</h4>",
+        charts.figure_bars(speeds, "FPS"),
+        charts.table(columns, [_story_cells(step) for step in steps]),
+        "<h4>Work of each stage, a frame</h4>",
+        charts.stage_bars(stages),
+        '<p class="dim">Origin: FPS that the origin measured on an RTX 4090 with start-up costs '
+        "inside. Overlapped stages work at the same time: their bar is longer than a frame "
+        "takes.</p>",
+    )
+
+
+def _story_cells(step: StoryStep) -> list[str]:
+    gain = "tie" if step.tie else f"{step.over_before.median:.2f}"
+    origin = f"{step.origin.fps:.2f}" if step.origin else ""
+    figures = [f"{step.fps.median:.2f}", gain, f"{step.over_first.median:.2f}", origin]
+    return [escape(step.name), *figures, escape(step.text)]
+
+
+@html_of.register
+def _(result: PrecisionComparison) -> str:
+    columns = ["precision", "MB", "FPS", "network ms", "PSNR dB", "SSIM", "largest", "r", ""]
+    rows = [_precision_cells(result, row) for row in result.rows]
+    return charts.page(
+        f"<h4>{escape(result.verdict)}</h4>",
+        charts.table(columns, rows),
+        '<p class="dim">PSNR, SSIM and the largest difference (of 255): the mouth region against '
+        f"{escape(result.rows[0].precision)}. r: the opening shown against the drawn truth.</p>",
+        *_pictures(result),
+    )
+
+
+def _precision_cells(result: PrecisionComparison, row: PrecisionRow) -> list[str]:
+    like, fps = row.likeness, row.fps
+    if like is None or fps is None:
+        return [escape(row.precision), *[""] * 7, escape(row.reason)]
+    return [
+        escape(row.precision),
+        f"{row.size_bytes / 1e6:.1f}",
+        f"{fps.median:.2f}",
+        f"{row.inference_ms:.2f}",
+        f"{like.psnr_db:.1f}",
+        f"{like.ssim:.4f}",
+        str(like.largest),
+        "" if row.r is None else f"{row.r:.3f}",
+        "best" if row is result.best else "",
+    ]
+
+
+def _pictures(result: PrecisionComparison) -> Iterable[str]:
+    """Mouths of each arithmetic under each other, with the difference to the first."""
+    reference = result.rows[0].pictures
+    if reference is None:
+        return
+    for row in result.rows:
+        if row.pictures is None:
+            continue
+        first = row is result.rows[0]
+        kinds = [row.pictures] if first else [row.pictures, _gained(row.pictures, reference)]
+        figures = [
+            picture_html(mouth, f"frame {frame}{note}")
+            for pictures, note in zip(kinds, ("", f", difference x{_GAIN}"), strict=False)
+            for frame, mouth in zip(result.shown_frames, mouth_of(pictures), strict=True)
+        ]
+        yield f"<h4>{escape(row.precision)}</h4>{_grid(figures, len(result.shown_frames) * 2)}"
+
+
+def _gained(pictures: ImageArray, reference: ImageArray) -> ImageArray:
+    difference = np.abs(pictures.astype(np.int16) - reference) * _GAIN
+    return np.asarray(np.clip(difference, 0, 255), np.uint8)
+
+
+def _grid(figures: Sequence[str], columns: int) -> str:
+    style = f"grid-template-columns:repeat({columns},1fr)"
+    return f'<div class="sheet" style="{style}">{"".join(figures)}</div>'
+
+
+@html_of.register
+def _(result: Tuned) -> str:
+    speeds = {name: (s.median, s.low, s.high) for name, s in result.speeds.items()}
+    how = f"Found in {result.seconds:.0f} s." if result.seconds else "Remembered."
+    config = result.config
+    head = f"<h4>Best here: batch_size={config.batch_size}, n_jobs={config.n_jobs}</h4>"
+    return charts.page(head, charts.figure_bars(speeds, "FPS"), f'<p class="dim">{how}</p>')
+
+
+@html_of.register
+def _(result: NetworkProfile) -> str:
+    head = (
+        f"<h4>{escape(result.graph)}, batches of {result.batch_size}: "
+        f"{result.ms_per_frame:.2f} ms a frame</h4>"
+    )
+    kinds = {row.kind: row.ms_per_frame for row in result.kinds[:10]}
+    columns = ["the ten longest nodes", "operator", "output", "ms a frame", "share"]
+    return charts.page(
+        head,
+        charts.figure_bars({kind: (ms, ms, ms) for kind, ms in kinds.items()}, "ms"),
+        charts.table(columns, [_operator_cells(row) for row in result.nodes[:10]]),
+    )
+
+
+def _operator_cells(row: OperatorRow) -> list[str]:
+    name = escape(row.name[-48:])
+    figures = [f"{row.ms_per_frame:.2f}", f"{100 * row.share:.1f} %"]
+    return [name, escape(row.kind), escape(row.output), *figures]
+
+
+@html_of.register
+def _(result: MemoryTable) -> str:
+    columns = ["template frames", "pixels", "estimate MB", "measured MB", "the origin MB"]
+    rows = [
+        [
+            str(row.num_frames),
+            row.pixels,
+            f"{row.estimate_bytes / 1e6:.0f}",
+            "-" if row.measured_bytes is None else f"{row.measured_bytes / 1e6:.0f}",
+            f"{row.origin_bytes / 1e6:.0f}",
+        ]
+        for row in result.rows
+    ]
+    return charts.page("<h4>Templates in RAM</h4>", charts.table(columns, rows))

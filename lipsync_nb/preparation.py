@@ -21,10 +21,11 @@ from .graphs import remove_idle_nodes, with_dynamic_batch, with_picture_output
 from .prepared import writable_folder
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .records import Precision
+from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
 from .splitting import channels_last_edges, narrow_edges, split_graph
 
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 _TOLERANCE = 1e-4
 
 
@@ -192,6 +193,7 @@ class Arithmetic:
         model = onnx.shape_inference.infer_shapes(model)
         if self.precision == "int8":
             quantised = quantize_static_qdq(model, self.samples(), self.excluded)
+            share_concat_ranges(quantised)
             return onnx.shape_inference.infer_shapes(quantised)
         split_pointwise_convolutions(model)
         return onnx.shape_inference.infer_shapes(model)

@@ -251,7 +251,7 @@ class RenderConfig(Rich):
 
     batch_size: int = _option(4, "frames the generator gets at once", min=1, max=256, group="speed")
     n_jobs: int = _option(
-        2, "joblib workers that composite frames (-1: one a core)", min=-1, max=256, group="speed"
+        1, "joblib workers that composite frames (-1: one a core)", min=-1, max=256, group="speed"
     )
     order: Literal["pingpong", "index"] = _option(
         "pingpong",
@@ -341,7 +341,7 @@ class RenderConfig(Rich):
         18, "H.264 quality: 0 is lossless, 51 the smallest file", min=0, max=51, group="output"
     )
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
-        _option("veryfast", "H.264 encoder's trade of speed for size", group="output")
+        _option("superfast", "H.264 encoder's trade of speed for size", group="output")
     )
     audio_bitrate: int = _option(
         128_000, "AAC bits a second of the sound track", min=16_000, max=512_000, group="output"

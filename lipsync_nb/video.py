@@ -225,6 +225,12 @@ class ImageFolderSink:
         os.replace(self._partial, self.path)
 
 
+# The fast presets leave out what makes a still background cheap; it costs little time and saves
+# three quarters of the bytes at the same quality.
+_MACROBLOCK_TREE = {"x264-params": "mbtree=1:rc-lookahead=10"}
+_PRESET_EXTRAS = {"ultrafast": _MACROBLOCK_TREE, "superfast": _MACROBLOCK_TREE}
+
+
 class Mp4Sink:
     """H.264 (yuv420p, BT.709) with the speech as AAC, index in front; plays in browsers.
 
@@ -269,6 +275,7 @@ class Mp4Sink:
 
     def _open_streams(self, planes: ImageArray) -> None:
         options = {"crf": str(self._config.crf), "preset": self._config.preset}
+        options |= _PRESET_EXTRAS.get(self._config.preset, {})
         stream = self._container.add_stream("libx264", rate=self._fps, options=options)
         stream.height, stream.width = planes.shape[0] * 2 // 3, planes.shape[1]
         stream.pix_fmt = "yuv420p"

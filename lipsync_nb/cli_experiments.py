@@ -219,6 +219,10 @@ def _value(name: str, default: Any, text: str) -> Any:
     if isinstance(default, bool):
         known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         return known.get(text.lower(), text)
+    return _whole_number(name, text)
+
+
+def _whole_number(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
@@ -289,7 +293,7 @@ def _profile(options: argparse.Namespace) -> None:
 def _memory(options: argparse.Namespace) -> None:
     from .footprint import memory_table
 
-    lengths = [_value("frames", 0, text) for text in options.frames.split(",")]
+    lengths = [_whole_number("--frames", text) for text in options.frames.split(",")]
     with _avatar(options) as avatar:
         result = memory_table(avatar, lengths)
     _finish(options, result, "Templates in RAM")

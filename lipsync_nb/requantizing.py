@@ -67,7 +67,7 @@ class _QdqGraph:
         return before if before is not None and before.op_type == _QUANTIZE else None
 
     def share_range(self, concat: onnx.NodeProto) -> None:
-        """Quantise the parts of a concatenation with its range, and what they are resized from."""
+        """Quantise the parts of a concatenation with its range."""
         limits = list(self._consumers[concat.output[0]][0].input[1:])
         for position, name in enumerate(concat.input):
             concat.input[position] = self._requantised(name, limits)
@@ -79,10 +79,6 @@ class _QdqGraph:
         if quantiser is None or list(quantiser.input[1:]) == limits:
             return name
         source = quantiser.input[0]
-        resize = self._producers.get(source)
-        alone = len(self._consumers[source]) == 1
-        if resize is not None and resize.op_type == "Resize" and alone:
-            resize.input[0] = self._requantised(resize.input[0], limits)
         self._added += 1
         stem = f"{source}.range{self._added}"
         pair = [

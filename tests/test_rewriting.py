@@ -7,18 +7,25 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 import lipsync_nb as lnb
+from lipsync_nb.quantization import quantize_static_qdq
+from lipsync_nb.requantizing import share_concat_ranges
 from lipsync_nb.rewriting import split_pointwise_convolutions
 from lipsync_nb.unet328 import MOBILE_CHANNELS
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    return run_all(model, feeds)[0]
+
+
+def run_all(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    result: np.ndarray = session.run(None, feeds)[0]
-    return result
+    results: list[np.ndarray] = session.run(None, feeds)
+    return results
 
 
 def small_model(mode: str, read_twice: bool = False, stride: int = 1) -> onnx.ModelProto:
@@ -97,3 +104,63 @@ def test_generator_gives_the_same() -> None:
     assert split_pointwise_convolutions(model) == 6
     assert not [node for node in model.graph.node if node.op_type == "Concat"]
     np.testing.assert_allclose(run(model, inputs), expected, atol=2e-6)
+
+
+def quantised_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Concat(Resize(Conv(x)), Conv(s)) and a Conv after it in the QDQ form, and inputs."""
+    rng = np.random.default_rng(0)
+    weights = {
+        name: numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in (("wx", (4, 3, 1, 1)), ("ws", (6, 3, 1, 1)), ("w", (5, 10, 1, 1)))
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "wx"], ["a"], "a"),
+        helper.make_node("Resize", ["a", "", "scales"], ["u"], "u", mode="linear",
+                         coordinate_transformation_mode="align_corners"),
+        helper.make_node("Conv", ["s", "ws"], ["t"], "t"),
+        helper.make_node("Relu", ["t"], ["also"], "also"),
+        helper.make_node("Concat", ["u", "t"], ["c"], "c", axis=1),
+        helper.make_node("Conv", ["c", "w"], ["y"], "y"),
+    ]  # fmt: skip
+    shapes = {"x": ("N", 3, 4, 4), "s": ("N", 3, 8, 8), "y": ("N", 5, 8, 8), "also": ("N", 6, 8, 8)}
+    values = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()}
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    graph = helper.make_graph(
+        nodes, "small", [values["x"], values["s"]], [values["y"], values["also"]],
+        [*weights.values(), scales],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = shape_inference.infer_shapes(model)
+    # The picture in front of the interpolation has ten times the range of the other one.
+    feeds = {
+        "x": 10 * rng.normal(size=(2, 3, 4, 4)).astype(np.float32),
+        "s": rng.normal(size=(2, 3, 8, 8)).astype(np.float32),
+    }
+    samples = [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(2)]
+    return quantize_static_qdq(model, samples), feeds
+
+
+def test_parts_of_a_concatenation_share_its_range() -> None:
+    model, feeds = quantised_model()
+    before, other = run(model, feeds), run_all(model, feeds)[1]
+    ranges = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    assert share_concat_ranges(model) == 1
+    onnx.checker.check_model(model)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    concat = next(node for node in model.graph.node if node.op_type == "Concat")
+    after = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "c")
+    for name in concat.input:
+        assert list(producers[name].input[1:]) == list(after.input[1:])
+    step = float(ranges[after.input[1]])
+    # Each of ten channels moves by a step at most; weights are below 3.
+    assert np.abs(run(model, feeds) - before).max() <= 10 * step * 3
+    # Who else reads a part reads what it read before.
+    np.testing.assert_array_equal(run_all(model, feeds)[1], other)
+
+
+def test_other_concatenations_are_left_alone() -> None:
+    model = small_model("linear")
+    before = model.SerializeToString()
+    assert share_concat_ranges(model) == 0
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == [node.op_type for node in onnx.load_from_string(before).graph.node]

@@ -252,13 +252,14 @@ class _Opener:
         """What the arithmetic depends on: what is calibrated belongs to the frames."""
         if self.config.precision != "int8":
             return (self.config.precision,)
-        return ("int8", self.avatar.fingerprint, CALIBRATION_FRAMES)
+        return ("int8", self.config.int8_layers, self.avatar.fingerprint, CALIBRATION_FRAMES)
 
     def _arithmetic(self, names: Sequence[str]) -> Arithmetic:
         """How the network computes, and what it is calibrated on."""
         if self.config.precision != "int8":
             return Arithmetic(self.config.precision)
-        return Arithmetic("int8", lambda: self._samples(names))
+        spared = names[1] if self.config.int8_layers == "pictures" else ""
+        return Arithmetic("int8", lambda: self._samples(names), spared)
 
     def _samples(self, names: Sequence[str]) -> list[dict[str, AnyArray]]:
         """Template frames, evenly spread, each with another moment of speech."""

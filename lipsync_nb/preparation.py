@@ -23,7 +23,7 @@ from .quantization import Feeds, quantize_static_qdq, to_float16
 from .records import Precision
 from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
-from .splitting import channels_last_edges, narrow_edges, split_graph
+from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
 
 PREPARATION_VERSION = 4
 _TOLERANCE = 1e-4
@@ -177,12 +177,12 @@ class Arithmetic:
     Attributes:
         precision: ``fp32``, ``fp16`` or ``int8``.
         samples: gives typical inputs, for ``int8``.
-        excluded: names of nodes that stay float32 in ``int8``.
+        spared: name of an input; what depends on it alone stays float32 in ``int8``. Empty: none.
     """
 
     precision: Precision = "fp32"
     samples: Callable[[], Sequence[Feeds]] = tuple
-    excluded: tuple[str, ...] = ()
+    spared: str = ""
 
     def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The simplified network in this arithmetic, with all shapes known.
@@ -192,7 +192,8 @@ class Arithmetic:
         """
         model = onnx.shape_inference.infer_shapes(model)
         if self.precision == "int8":
-            quantised = quantize_static_qdq(model, self.samples(), self.excluded)
+            excluded = nodes_of_input(model, self.spared) if self.spared else ()
+            quantised = quantize_static_qdq(model, self.samples(), excluded)
             share_concat_ranges(quantised)
             return onnx.shape_inference.infer_shapes(quantised)
         split_pointwise_convolutions(model)

@@ -320,6 +320,12 @@ class RenderConfig(Rich):
         "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA",
         group="network",
     )
+    int8_layers: Literal["all", "pictures"] = _option(
+        "all",
+        "what int8 turns into 8 bits: all layers, or those that work on pictures; with the layers "
+        "of the sound in float32 the mouth follows FP32 more closely, about a tenth slower",
+        group="network",
+    )
     warmup: Literal["apart", "included"] = _option(
         "apart",
         "first runs of the network: on a trial batch beforehand, or in the first frames",

@@ -133,6 +133,15 @@ def _edge(value: onnx.ValueInfoProto | None, name: str) -> Edge:
     return Edge(name, sizes, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
 
 
+def nodes_of_input(model: onnx.ModelProto, name: str) -> list[str]:
+    """Names of the nodes that depend on the input ``name`` and on no other input."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    others = [v.name for v in graph.input if v.name not in weights and v.name != name]
+    own, foreign = _reached(graph.node, [name]), _reached(graph.node, others)
+    return [n.name for n in graph.node if n.output[0] in own and n.output[0] not in foreign]
+
+
 def _part(
     model: onnx.ModelProto,
     cut: _Cut,

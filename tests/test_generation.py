@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
 from lipsync_nb.features import FeatureCache, plan_features
-from lipsync_nb.preparation import NetworkStore, prepare_halves, prepare_whole, simplify
+from lipsync_nb.preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole, simplify
 from lipsync_nb.records import ImageArray
-from lipsync_nb.splitting import Edge, split_graph
+from lipsync_nb.splitting import Edge, nodes_of_input, split_graph
 from lipsync_nb.unet328 import generator_onnx, random_state
 
 Feeds = dict[str, np.ndarray]
@@ -378,3 +378,34 @@ def test_a_slow_receiver_slows_the_network(avatar: lnb.Avatar, speech: lnb.Speec
     # A window of 4 with the receiver, one waiting, one in work, and single frames in front.
     assert painted <= 3 * 4 + 4
     assert len(stream) > 20
+
+
+def test_layers_of_the_sound_can_stay_float(exported: bytes) -> None:
+    """What depends on the sound alone is not quantised; everything else is as it was."""
+    given = feeds(2)
+    samples = [{name: array[i : i + 1] for name, array in given.items()} for i in range(2)]
+    floats = {}
+    for spared in ("", "audio"):
+        files = prepare_halves(
+            exported, "audio", False, Arithmetic("int8", lambda: samples, spared)
+        )
+        nodes = onnx.load_from_string(files["dependent.onnx"]).graph.node
+        quantised = {out for n in nodes if n.op_type == "DequantizeLinear" for out in n.output}
+        convs = [node for node in nodes if node.op_type == "Conv"]
+        floats[spared] = {node.name for node in convs if node.input[1] not in quantised}
+    assert not floats[""]
+    assert floats["audio"]
+    assert all(name.startswith("audio_model.") for name in floats["audio"])
+
+
+def test_nodes_of_one_input() -> None:
+    nodes = [
+        helper.make_node("Relu", ["a"], ["a1"], "own"),
+        helper.make_node("Relu", ["b"], ["b1"], "other"),
+        helper.make_node("Add", ["a1", "w"], ["a2"], "with weights"),
+        helper.make_node("Add", ["a2", "b1"], ["y"], "both"),
+    ]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 2]) for n in "aby"]
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [2], [1, 2])
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:2], values[2:], [weight]))
+    assert nodes_of_input(model, "a") == ["own", "with weights"]

@@ -35,7 +35,8 @@ STYLE = """<style>
 .lsnb .text td, .lsnb .text th { text-align: left; }
 .lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
   margin-right: 6px; }
-.lsnb svg { display: block; width: 100%; height: auto; }
+.lsnb svg { display: block; width: 100%; min-width: 640px; height: auto; }
+.lsnb .wide { overflow-x: auto; }
 .lsnb svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 .lsnb .heat td { padding: 8px 18px; text-align: center; border: 0; }
 .lsnb .heat th { border: 0; font-weight: 400; }
@@ -254,7 +255,8 @@ def _rect(x: float, y: float, width: float, height: float, colour: str, title: s
 
 
 def _svg(height: int, parts: Iterable[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+    picture = f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+    return f'<div class="wide">{picture}</div>'
 
 
 def waveform(

@@ -106,12 +106,15 @@ class Meter:
         max_frames: frames of each render, 0: as the configuration says.
         measure_inference: also run the network of each configuration alone.
         progress: called with a text and a `Progress` as frames are made.
+        again: whether an avatar is rendered more than once, so that every frame recurs: then
+            features are kept where the configuration leaves that open.
     """
 
     speech: Speech
     max_frames: int
     measure_inference: bool
     progress: RunProgress | None
+    again: bool = True
 
     def run(self, avatar: Avatar, name: str, config: RenderConfig | None, repeat: int) -> Run:
         """Render once.
@@ -165,6 +168,8 @@ class Meter:
         self, avatar: Avatar, config: RenderConfig, folder: Path, report: ProgressCallback | None
     ) -> _Measured:
         config = replace(config, max_frames=self.max_frames or config.max_frames)
+        if self.again and config.feature_cache == "auto":
+            config = replace(config, feature_cache="on")
         result = render(avatar, self.speech, folder / "video.mp4", config, report)
         timings = result.timings
         alone = _stage_seconds(timings, "inference")

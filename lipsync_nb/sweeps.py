@@ -361,8 +361,9 @@ class _Work:
         return replace(row, runs=(*row.runs, run))
 
     def _run(self, row: SweepRow, repeat: int, report: RunProgress | None) -> Run:
-        meter = Meter(self.speech, self.max_frames, False, report)
-        if self.warmup == "included":
+        cold = self.warmup == "included"
+        meter = Meter(self.speech, self.max_frames, False, report, again=not cold)
+        if cold:
             config = replace(row.config, warmup="included", pad_last_batch=False)
             return meter.run(replace(self.avatar), row.name, config, repeat)
         defaults = RenderConfig()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lipsync_nb.bench import Benchmark, Run, Spread
 from lipsync_nb.cli import main
 from lipsync_nb.errors import BenchmarkError, ConfigError
 from lipsync_nb.imaging import read_image
+from lipsync_nb.measuring import Meter
 from lipsync_nb.origin import ORIGIN_STAGES, render_origin
 from lipsync_nb.presets import PRESETS, preset
 from lipsync_nb.records import ImageArray
@@ -202,3 +204,13 @@ def test_template_video_is_reopened_for_every_frame(
         assert template.frames[2].mean() < before.mean() / 2
     finally:
         video.write_bytes(kept)
+
+
+def test_short_runs_keep_features(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
+    """A few frames use every template frame once, but the repeats use them again."""
+    own = replace(avatar)
+    Meter(speech, 3, False, None).run(own, "short", lnb.RenderConfig(), 0)
+    assert [len(cache) for cache in own._features.values()] == [3]
+    once = replace(avatar)
+    Meter(speech, 3, False, None, again=False).run(once, "short", lnb.RenderConfig(), 0)
+    assert not once._features

@@ -118,7 +118,7 @@ def _control(option: Field[Any]) -> Any:
         "value": option.default,
         "tooltip": option.metadata["help"],
         "style": _LABEL,
-        "layout": widgets.Layout(width="340px"),
+        "layout": widgets.Layout(width="auto", max_width="340px"),
     }
     choices = option_choices(option.name)
     if choices:

@@ -12,6 +12,8 @@ from lipsync_nb.displays import inside_parts
 from lipsync_nb.inside import Inside
 from lipsync_nb.records import RenderConfig, Speech
 
+_FIRST_FRAME = 25
+
 
 class Microscope(widgets.VBox):
     """Shows the steps of the output frame that a slider chooses.
@@ -30,7 +32,7 @@ class Microscope(widgets.VBox):
         self._inside: Inside | None = None
         self.index = widgets.IntSlider(
             0, 0, 0, description="frame", continuous_update=False,
-            layout=widgets.Layout(width="460px"),
+            layout=widgets.Layout(width="auto", max_width="640px"),
         )  # fmt: skip
         self._view = widgets.HTML()
         super().__init__([self.index, self._view])
@@ -44,6 +46,8 @@ class Microscope(widgets.VBox):
         """Look into another render."""
         self._inside = Inside(avatar, speech, config)
         self.index.max = len(self._inside) - 1
+        # A second in: the first frames hear silence from before the speech.
+        self.index.value = min(self.index.max, _FIRST_FRAME)
         self._draw()
 
     def _on_change(self, change: dict[str, Any]) -> None:

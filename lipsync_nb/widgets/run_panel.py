@@ -11,6 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from lipsync_nb import charts
 from lipsync_nb.audio import load_speech
 from lipsync_nb.avatar import Avatar, demo_speeches, load_avatar
 from lipsync_nb.displays import video_html
@@ -57,7 +58,9 @@ class RunPanel(widgets.VBox):
             widgets.HBox([self.speech, self.upload], layout={"flex_flow": "row wrap"}),
             self.path,
             self.out,
-            widgets.HBox([self.run, self.cancel, self.progress, self._text]),
+            widgets.HBox(
+                [self.run, self.cancel, self.progress, self._text], layout={"flex_flow": "row wrap"}
+            ),
             self.message,
             self.live,
             self.video,
@@ -65,8 +68,7 @@ class RunPanel(widgets.VBox):
         self._on_source({})
 
     def _make_controls(self, out: str | Path) -> None:
-        wide = widgets.Layout(width="520px")
-        self.avatar = widgets.Text("demo", description="avatar", style=_TEXT, layout=wide)
+        self.avatar = widgets.Text("demo", description="avatar", style=_TEXT, layout=_wide())
         clips = list(_demo_clips())
         self.speech = widgets.Dropdown(
             options=[*clips, FROM_PATH, UPLOADED], description="speech", style=_TEXT
@@ -74,15 +76,15 @@ class RunPanel(widgets.VBox):
         self.upload = widgets.FileUpload(accept="audio/*,video/*,.npy", multiple=False)
         self.path = widgets.Text(
             placeholder="a sound file, a video, or a .npy feature track",
-            description="path", style=_TEXT, layout=wide,
+            description="path", style=_TEXT, layout=_wide(),
         )  # fmt: skip
-        self.out = widgets.Text(str(out), description="output", style=_TEXT, layout=wide)
+        self.out = widgets.Text(str(out), description="output", style=_TEXT, layout=_wide())
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
         self.cancel = widgets.Button(description="Cancel", icon="stop", disabled=True)
-        self.progress = widgets.IntProgress(0, 0, 1, layout=widgets.Layout(width="220px"))
-        self._text = widgets.HTML()
+        self.progress = widgets.IntProgress(0, 0, 1, layout=widgets.Layout(width="200px"))
+        self._text = widgets.HTML(layout={"flex": "0 0 auto"})
         self.message = widgets.HTML()
-        self.live = widgets.Image(format="jpeg", layout=widgets.Layout(max_width="640px"))
+        self.live = widgets.Image(format="jpeg", layout=widgets.Layout(max_width="100%"))
         self.live.layout.display = "none"
         self.video = widgets.HTML()
         self.run.on_click(lambda _: self.start())
@@ -186,7 +188,7 @@ class RunPanel(widgets.VBox):
         self._text.value = f"{result.num_frames} frames, {timings.steady_fps:.1f} FPS"
         self._say(f"{escape(str(result.path))}; {escape('; '.join(result.notes))}")
         if result.path.is_file():
-            self.video.value = video_html(result.path)
+            self.video.value = charts.page(video_html(result.path))
         if self._on_done is not None:
             self._on_done(avatar, speech, result)
 
@@ -197,6 +199,11 @@ class RunPanel(widgets.VBox):
         self.run.disabled, self.cancel.disabled = running, not running
         if not running:
             self.live.layout.display = "none"
+
+
+def _wide() -> widgets.Layout:
+    """A layout of its own: widgets that share one are hidden together."""
+    return widgets.Layout(width="auto", max_width="560px")
 
 
 def _demo_clips() -> dict[str, Path]:

@@ -39,6 +39,7 @@ class Studio(widgets.VBox):
         self.panel = RunPanel(lambda: self.form.value, self._on_done, self.form.set_avatar, out)
         self.panel.avatar.value = str(avatar)
         self.viewer, self.timings, self.microscope = FrameViewer(), TimingView(), Microscope()
+        self.panel.layout.flex, self.form.layout.flex = "1 1 500px", "0 1 400px"
         pages = {
             "Run": widgets.HBox(
                 [self.panel, self.form], layout={"flex_flow": "row wrap", "grid_gap": "24px"}

@@ -38,19 +38,21 @@ class FrameViewer(widgets.VBox):
         self._image = widgets.Image(format="jpeg", layout=widgets.Layout(max_width="100%"))
         self.index = widgets.IntSlider(
             0, 0, 0, description="frame", continuous_update=True,
-            layout=widgets.Layout(width="460px"),
+            layout=widgets.Layout(flex="1 1 300px", max_width="640px"),
         )  # fmt: skip
         self._play = widgets.Play(interval=40, min=0, max=0)
         widgets.jslink((self._play, "value"), (self.index, "value"))
         self.view = widgets.ToggleButtons(options=VIEWS, value="result")
-        self.view.style.button_width = "96px"
+        self.view.style.button_width = "112px"
         self.wipe = widgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="wipe")
         self.zoom = widgets.ToggleButton(False, description="mouth", icon="search-plus")
         self.box = widgets.ToggleButton(False, description="box", icon="square-o")
         for button in (self.zoom, self.box):
-            button.layout.width = "96px"
+            button.layout.width, button.layout.margin = "112px", "2px 0"
         self._caption = widgets.HTML()
-        controls = widgets.HBox([self._play, self.index, self._caption])
+        controls = widgets.HBox(
+            [self._play, self.index, self._caption], layout={"flex_flow": "row wrap"}
+        )
         kinds = widgets.HBox([self.view, self.zoom, self.box], layout={"flex_flow": "row wrap"})
         super().__init__([kinds, self.wipe, self._image, controls])
         for control in (self.index, self.view, self.wipe, self.zoom, self.box):

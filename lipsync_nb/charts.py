@@ -43,7 +43,7 @@ STYLE = """<style>
 .lsnb img { max-width: 100%; border-radius: 4px; }
 .lsnb video { max-width: 100%; border-radius: 6px; background: #000; }
 .lsnb .sheet { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; margin: 6px 0; }
-.lsnb .sheet figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
+.lsnb figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
 .lsnb figcaption { font-size: 11px; opacity: .7; }
 </style>"""
 

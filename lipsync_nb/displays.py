@@ -198,11 +198,6 @@ def _(inside: InsideFrame) -> str:
 
 def inside_parts(inside: InsideFrame) -> list[str]:
     """The steps of an output frame, the network's six channels and its audio window."""
-    names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
-    channels = [
-        (name, np.round(channel * 255).astype(np.uint8))
-        for name, channel in zip(names, inside.visual, strict=True)
-    ]
     steps = [
         ("1. crop: the face box at 328x328", inside.crop),
         ("2. roi: its inside, 320x320", inside.roi),
@@ -213,18 +208,35 @@ def inside_parts(inside: InsideFrame) -> list[str]:
         ("7. pasted into the full frame", outlined(inside.frame, inside.box)),
         ("difference to the original, 4 times", _gained(inside.difference)),
     ]
-    low, high = np.percentile(inside.audio, [1, 99]).tolist()
-    audio = coloured(inside.audio, low, high)
-    last = inside.first_row + len(inside.audio)
     return [
         f"<h4>Output frame {inside.index} on template frame {inside.template_index}</h4>",
         sheet_html(steps),
+        *channel_parts(inside),
+        *audio_parts(inside),
+    ]
+
+
+def channel_parts(inside: InsideFrame) -> list[str]:
+    """The six channels that the network sees, as grey pictures."""
+    names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
+    figures = [
+        picture_html(np.round(channel * 255).astype(np.uint8), name, 160)
+        for name, channel in zip(names, inside.visual, strict=True)
+    ]
+    return [
         "<h4>The six channels the network sees</h4>",
-        f'<div class="sheet" style="grid-template-columns:repeat(6,1fr)">'
-        f"{''.join(picture_html(image, name, 160) for name, image in channels)}</div>",
+        f'<div class="sheet" style="grid-template-columns:repeat(6,1fr)">{"".join(figures)}</div>',
+    ]
+
+
+def audio_parts(inside: InsideFrame) -> list[str]:
+    """The audio window in colours, and where it lies in the waveform."""
+    low, high = np.percentile(inside.audio, [1, 99]).tolist()
+    last = inside.first_row + len(inside.audio)
+    return [
         f"<h4>The audio it hears: feature rows {inside.first_row} to {last - 1}, "
         "512 values each</h4>",
-        _strip(audio),
+        _strip(coloured(inside.audio, low, high)),
         _where(inside),
     ]
 

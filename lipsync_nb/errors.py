@@ -27,6 +27,10 @@ class BenchmarkError(LipsyncError, ValueError):
     """A benchmark was asked for nothing, or its file is not usable."""
 
 
+class RegressionError(LipsyncError, AssertionError):
+    """What was made is not what it ought to be."""
+
+
 class NotFoundError(LipsyncError, FileNotFoundError):
     """A file or folder that was named does not exist."""
 

@@ -15,6 +15,7 @@ from .precision import PrecisionComparison, PrecisionRow
 from .profiling import NetworkProfile, OperatorRow
 from .quality import mouth_of
 from .records import ImageArray
+from .regression import FactTable, FrameComparison
 from .stories import Story, StoryStep
 from .sweeps import Sweep, SweepRow
 from .tuning import Tuned
@@ -223,3 +224,70 @@ def _(result: MemoryTable) -> str:
         for row in result.rows
     ]
     return charts.page("<h4>Templates in RAM</h4>", charts.table(columns, rows))
+
+
+@html_of.register
+def _(result: FrameComparison) -> str:
+    reference, name = result.names
+    shown = result.shown
+    columns = ["frame", "largest", "mean", "PSNR dB", ""]
+    rows = [
+        [
+            str(entry.frame),
+            str(entry.largest),
+            f"{entry.mean:.2f}",
+            f"{entry.psnr_db:.1f}",
+            _state(not entry.problems(result.limits)),
+        ]
+        for entry in shown
+    ]
+    count = len(result.differences)
+    few = f", the {len(shown)} that differ most" if len(shown) < count else ""
+    head = f"<h4>{escape(name)} against {escape(reference)}: {count} pictures{few}</h4>"
+    together = (
+        f'<p class="dim">All together: PSNR {result.psnr_db:.1f} dB, '
+        f"largest difference {result.largest} of 255.</p>"
+    )
+    return charts.page(
+        head, _problems(result.problems), charts.table(columns, rows), together, _pairs(result)
+    )
+
+
+def _pairs(result: FrameComparison) -> str:
+    """References, pictures and differences under each other, a column each frame."""
+    frames = [entry.frame for entry in result.shown]
+    one = [result.references[frame] for frame in frames]
+    other = [result.pictures[frame] for frame in frames]
+    differences = [_gained(a, b) for a, b in zip(other, one, strict=True)]
+    named = zip((*result.names, f"difference x{_GAIN}"), (one, other, differences), strict=True)
+    figures = [
+        picture_html(picture, f"{name}, frame {frame}")
+        for name, pictures in named
+        for frame, picture in zip(frames, pictures, strict=True)
+    ]
+    return _grid(figures, len(frames))
+
+
+def _state(fine: bool) -> str:
+    return "" if fine else "<b>fails</b>"
+
+
+def _problems(problems: Sequence[str]) -> str:
+    if not problems:
+        return "<p>All within the limits.</p>"
+    return "".join(f"<p><b>{escape(problem)}</b></p>" for problem in problems)
+
+
+@html_of.register
+def _(result: FactTable) -> str:
+    rows = [
+        [
+            escape(fact.name),
+            escape(fact.found_text),
+            escape(fact.expectation),
+            _state(fact.holds),
+        ]
+        for fact in result.facts
+    ]
+    columns = ["", "found", "expected", ""]
+    return charts.page(_problems(result.problems), charts.table(columns, rows, "text"))

@@ -39,7 +39,7 @@ LAYERS = [
     {"avatar"},
     {"generation"},
     {"pipeline", "origin"},
-    {"measuring", "inside", "profiling", "footprint"},
+    {"measuring", "inside", "regression", "profiling", "footprint"},
     {"bench", "sweeps", "precision", "tuning"},
     {"stories"},
     {"charts"},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .precision import PrecisionComparison, compare_precision, quantize
     from .presets import PRESETS, preset
     from .profiling import NetworkProfile, profile_network
-    from .progress import BenchmarkBar, ProgressBar
+    from .progress import BenchmarkBar, ProgressBar, TotalBar
     from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
     from .report import write_report
     from .stories import Story, story
@@ -43,7 +43,7 @@ _HOMES = {
     "origin": ("render_origin",),
     "pipeline": ("FrameStream", "RenderResult", "iter_frames", "render"),
     "presets": ("PRESETS", "preset"),
-    "progress": ("BenchmarkBar", "ProgressBar"),
+    "progress": ("BenchmarkBar", "ProgressBar", "TotalBar"),
     "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
     "footprint": ("MemoryTable", "memory_table"),
     "precision": ("PrecisionComparison", "compare_precision", "quantize"),
@@ -97,6 +97,7 @@ __all__ = [
     "Template",
     "TimingView",
     "Timings",
+    "TotalBar",
     "Tuned",
     "autotune",
     "benchmark",

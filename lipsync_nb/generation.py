@@ -275,12 +275,12 @@ class _Opener:
     def _calibration_track(self) -> FloatArray:
         """Features of the recording's own speech where the avatar has them, else of this one."""
         file = self.avatar.path / FEATURES_FILE
-        try:
+        with suppress(OSError, ValueError):
             track: FloatArray = np.load(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError):
-            return self.inputs.track
-        if track.ndim == 2 and track.shape[1] == FEATURE_SIZE and len(track):
-            return track
+            if track.ndim == 2 and track.shape[1] == FEATURE_SIZE and len(track):
+                return track
+        if not len(self.inputs.track):
+            raise NetworkError(f"{file}: found no features to calibrate on, nor a speech.")
         return self.inputs.track
 
     def _store(self) -> NetworkStore:

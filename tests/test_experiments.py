@@ -125,6 +125,8 @@ def test_quantized_network_is_a_generator(
     assert likeness(np.stack(frames), np.stack(plain)).psnr_db > 30
     with pytest.raises(ConfigError, match="found 'int4', expected one of fp32"):
         lnb.quantize(avatar, "int4")  # type: ignore[arg-type]
+    with pytest.raises(NetworkError, match="found no features to calibrate on"):
+        lnb.quantize(avatar, "int8")
     with pytest.raises(NetworkError, match="found no generator"):
         lnb.quantize(replace(avatar, generator=None))
     with pytest.raises(OutputError, match="cannot be written"):

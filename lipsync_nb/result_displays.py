@@ -13,7 +13,7 @@ from .displays import html_of, picture_html
 from .footprint import MemoryTable
 from .precision import PrecisionComparison, PrecisionRow
 from .profiling import NetworkProfile, OperatorRow
-from .quality import mouth_of
+from .quality import IDENTICAL_DB, mouth_of
 from .records import ImageArray
 from .regression import FactTable, FrameComparison
 from .stories import Story, StoryStep
@@ -236,7 +236,7 @@ def _(result: FrameComparison) -> str:
             str(entry.frame),
             str(entry.largest),
             f"{entry.mean:.2f}",
-            f"{entry.psnr_db:.1f}",
+            _decibel(entry.psnr_db),
             _state(not entry.problems(result.limits)),
         ]
         for entry in shown
@@ -245,7 +245,7 @@ def _(result: FrameComparison) -> str:
     few = f", the {len(shown)} that differ most" if len(shown) < count else ""
     head = f"<h4>{escape(name)} against {escape(reference)}: {count} pictures{few}</h4>"
     together = (
-        f'<p class="dim">All together: PSNR {result.psnr_db:.1f} dB, '
+        f'<p class="dim">All together: PSNR {_decibel(result.psnr_db)} dB, '
         f"largest difference {result.largest} of 255.</p>"
     )
     return charts.page(
@@ -266,6 +266,10 @@ def _pairs(result: FrameComparison) -> str:
         for frame, picture in zip(frames, pictures, strict=True)
     ]
     return _grid(figures, len(frames))
+
+
+def _decibel(value: float) -> str:
+    return f"{value:.1f}" if value < IDENTICAL_DB else "over 100"
 
 
 def _state(fine: bool) -> str:

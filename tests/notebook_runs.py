@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 Notebook = nbformat.NotebookNode
-TIMEOUT_SECONDS = 170
+TIMEOUT_SECONDS = 300
 
 
 def read_notebook(path: Path, parameters: dict[str, Any]) -> Notebook:

@@ -146,7 +146,7 @@ def test_studio_shows_what_was_rendered(
         assert len(studio.timings.results) == count
     assert studio.viewer.index.max == studio.microscope.index.max == 8
     assert studio.timings._comparison.value.count("<tr>") == 3
-    assert "Output frame 0" in studio.microscope._view.value
+    assert "Output frame 8" in studio.microscope._view.value
     shapes = set()
     for view in VIEWS:
         studio.viewer.view.value = view

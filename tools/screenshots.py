@@ -1,18 +1,19 @@
 """Makes the README's pictures: the studio in JupyterLab, and a rendered frame.
 
-    python -m tools.screenshots [--folder data/screenshots] [--width 1280] [--dark]
+    python -m tools.screenshots [--folder data/screenshots] [--width 1280] [--dark] [--cells]
 
-It serves JupyterLab on the loopback interface and drives Debian's Chromium (the ``test`` extra).
+It serves JupyterLab on the loopback interface and drives Debian's Chromium (the ``test`` extra)
+through the quickstart. Other widths, the dark theme and ``--cells`` make pictures to check by.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 
 import cv2
-import nbformat
 import numpy as np
 
 import lipsync_nb as lnb
@@ -20,18 +21,11 @@ from lipsync_nb.imaging import write_image
 
 from .lab import Page, browse, open_notebook, run_all, serve
 
-NOTEBOOK = "studio.ipynb"
+NOTEBOOK = Path("notebooks/01_quickstart.ipynb")
 STUDIO = ".lipsync-studio"
 TABS = {"frames": "Frames", "timing": "Timing", "inside": "Inside a frame"}
-FRAME = 60
-
-
-def write_notebook(folder: Path) -> None:
-    """One cell that shows the studio."""
-    cell = nbformat.v4.new_code_cell("import lipsync_nb as lnb\n\nlnb.Studio()")
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, folder / NOTEBOOK)
+PRESETS = ("batched", "overlapped", "engine")
+HEIGHT, FRAME = 900, 60
 
 
 def choose(page: Page, preset: str) -> None:
@@ -59,30 +53,51 @@ def render(page: Page) -> None:
 def shoot(page: Page, path: Path, selector: str | None = None) -> None:
     """Save what is seen, or the element of a selector."""
     raw = page.page.locator(selector).screenshot() if selector else page.page.screenshot()
-    image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
-    cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    save(raw, path)
 
 
-def pictures(folder: Path, width: int, dark: bool) -> None:
-    """Run the studio once, and save each of its tabs."""
+def save(png: bytes, path: Path) -> None:
+    """Save a PNG as a JPEG."""
+    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    write_image(path, np.asarray(image, np.uint8), 88)
+
+
+def pictures(folder: Path, width: int, dark: bool, cells: bool) -> None:
+    """Run the quickstart and its studio once, and save each of the studio's tabs."""
     with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as place:
-        write_notebook(Path(place))
-        with serve(Path(place), dark) as lab, browse(width, 940, dark) as page:
-            page.page.set_viewport_size({"width": width, "height": 940})
-            open_notebook(page, lab, NOTEBOOK)
+        shutil.copy(NOTEBOOK, place)
+        with serve(Path(place), dark) as lab, browse(width, HEIGHT, dark) as page:
+            open_notebook(page, lab, NOTEBOOK.name)
             page.page.keyboard.press("Control+b")
             run_all(page)
             page.page.wait_for_selector(STUDIO, timeout=30_000)
-            for preset in ("batched", "engine", "engine"):
+            if cells:
+                save_cells(page, folder)
+            for preset in PRESETS:
                 choose(page, preset)
                 render(page)
-            page.page.locator(STUDIO).scroll_into_view_if_needed()
-            shoot(page, folder / "studio.jpg")
-            page.page.set_viewport_size({"width": width, "height": 1500})
-            for name, title in TABS.items():
-                page.page.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('{title}')")
-                page.page.wait_for_timeout(2500)
-                shoot(page, folder / f"{name}.jpg", STUDIO)
+            save_tabs(page, folder, width)
+
+
+def save_tabs(page: Page, folder: Path, width: int) -> None:
+    """The studio as a page shows it, and the rest of its tabs in full."""
+    page.page.evaluate(f"() => document.querySelector('{STUDIO}').scrollIntoView()")
+    shoot(page, folder / "studio.jpg")
+    page.page.set_viewport_size({"width": width, "height": 1700})
+    for name, title in TABS.items():
+        page.page.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('{title}')")
+        page.page.wait_for_timeout(2500)
+        shoot(page, folder / f"{name}.jpg", STUDIO)
+
+
+def save_cells(page: Page, folder: Path) -> None:
+    """What each cell of the notebook shows."""
+    outputs = page.page.locator(".jp-CodeCell .jp-OutputArea-child")
+    page.page.set_viewport_size({"width": page.page.viewport_size["width"], "height": 2400})
+    for index in range(outputs.count()):
+        raw = outputs.nth(index).screenshot()
+        save(raw, folder / f"cell_{index}.jpg")
+    page.page.set_viewport_size({"width": page.page.viewport_size["width"], "height": HEIGHT})
 
 
 def rendered_frame(path: Path) -> None:
@@ -98,9 +113,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("data/screenshots"))
     parser.add_argument("--width", type=int, default=1280, help="of the page, in pixels")
     parser.add_argument("--dark", action="store_true", help="JupyterLab's dark theme")
+    parser.add_argument("--cells", action="store_true", help="what each cell shows as well")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    pictures(options.folder, options.width, options.dark)
+    pictures(options.folder, options.width, options.dark, options.cells)
     rendered_frame(options.folder / "frame.jpg")
     print(options.folder.resolve())
 

@@ -27,10 +27,12 @@ STYLE = """<style>
   max-width: 960px; }
 .lsnb h4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
 .lsnb p { margin: 4px 0; }
+.lsnb a { color: var(--jp-content-link-color, #1976d2); text-decoration: underline; }
 .lsnb .dim { opacity: .7; }
 .lsnb table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums; }
 .lsnb th, .lsnb td { padding: 2px 12px 2px 0; text-align: right; background: none; border: 0;
   border-bottom: 1px solid rgba(128,128,128,.25); color: inherit; font-size: 12px; }
+.lsnb table tbody tr:nth-child(n) { background: none; }
 .lsnb th:first-child, .lsnb td:first-child { text-align: left; }
 .lsnb .text td, .lsnb .text th { text-align: left; }
 .lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
@@ -53,16 +55,23 @@ def page(*parts: str) -> str:
     return f'{STYLE}<div class="lsnb">{"".join(parts)}</div>'
 
 
+def note(text: str, is_error: bool = False) -> str:
+    """A line of text for a widget, in the theme's colours; ``text`` is taken as HTML."""
+    colour = "var(--jp-error-color1, #d32f2f)" if is_error else "var(--jp-ui-font-color1, inherit)"
+    return f'<div style="color:{colour};line-height:1.4;padding:4px 0">{text}</div>'
+
+
 def stage_colour(stage: str) -> str:
     """Colour of a stage in every chart."""
     return STAGE_COLOURS.get(stage, OTHER_COLOUR)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """An HTML table; cells are taken as HTML."""
-    cells = "".join(f"<th>{name}</th>" for name in head)
+    """An HTML table; cells are taken as HTML. Without any name in it, the head is left out."""
+    names = "".join(f"<th>{name}</th>" for name in head)
+    top = f"<thead><tr>{names}</tr></thead>" if any(head) else ""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="{kind}">{top}<tbody>{body}</tbody></table>'
 
 
 def stage_table(timings: Timings) -> str:
@@ -72,11 +81,12 @@ def stage_table(timings: Timings) -> str:
         steady = StageRow("steady", timings.steady_seconds, timings.num_frames)
         whole = StageRow("whole", timings.wall_seconds, timings.num_frames)
         rows += [_stage_cells(steady), _stage_cells(whole)]
-    return table(["stage", "seconds", "ms/frame", "p50", "p95", "FPS"], rows)
+    return table(["stage", "seconds", "ms/frame", "p50 ms", "p95 ms", "FPS"], rows)
 
 
 def _stage_cells(row: StageRow) -> list[str]:
-    name = f"{_key(stage_colour(row.stage))}{escape(row.stage)}"
+    colour = stage_colour(row.stage) if row.stage in STAGE_COLOURS else "none"
+    name = f"{_key(colour)}{escape(row.stage)}"
     if not row.frames:
         return [name, f"{row.seconds:.2f}", "", "", "", ""]
     percentiles = [f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"] if row.p50_ms else ["", ""]
@@ -122,8 +132,8 @@ def _bar(name: str, stages: Sequence[StageRow], y: int, scale: float) -> str:
 
 def legend(stages: Iterable[str]) -> str:
     """Colour keys of stages."""
-    keys = (f"{_key(stage_colour(s))}{escape(s)}&emsp;" for s in stages)
-    return f'<p class="dim">{"".join(keys)}</p>'
+    keys = (f'{_key(stage_colour(s))}<span class="dim">{escape(s)}</span>&emsp;' for s in stages)
+    return f"<p>{''.join(keys)}</p>"
 
 
 def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) -> str:

@@ -21,7 +21,7 @@ from .avatar import Avatar
 from .imaging import coloured, encode_picture, outlined, read_image, shrunk
 from .inside import InsideFrame
 from .pipeline import RenderResult
-from .records import SAMPLE_RATE, ImageArray, RenderConfig, Speech
+from .records import SAMPLE_RATE, Box, ImageArray, RenderConfig, Speech
 from .timing import Timings
 
 INLINE_LIMIT_BYTES = 24_000_000
@@ -72,7 +72,9 @@ def _(avatar: Avatar) -> str:
     count = min(_SHEET_FRAMES, len(avatar))
     chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
     frames = avatar.open_template("none").frames
-    pictures = [(f"frame {i}", outlined(frames[i], avatar.boxes[i])) for i in chosen]
+    pictures = [
+        (f"frame {i}", outlined(frames[i], avatar.boxes[i], shown_width=_THUMBNAIL)) for i in chosen
+    ]
     widths = [box.width for box in avatar.boxes]
     memory = avatar.estimate_memory("memory", "bgr")
     small = avatar.estimate_memory("memory", "i420")
@@ -159,7 +161,7 @@ def _(timings: Timings) -> str:
 def timings_parts(timings: Timings) -> list[str]:
     """The stage bars, the timeline and the stage table of one render."""
     return [
-        "<h4>Work of each stage, a frame</h4>",
+        "<h4>Work per frame, by stage</h4>",
         charts.stage_bars({"this run": timings.stages}),
         "<h4>Which worker was busy when</h4>",
         charts.timeline(timings),
@@ -205,8 +207,8 @@ def inside_parts(inside: InsideFrame) -> list[str]:
         ("4. prediction of the network", inside.prediction),
         ("5. within the ring of the crop", inside.face),
         (f"6. resized to the box, {inside.box.width}x{inside.box.height}", inside.patch),
-        ("7. pasted into the full frame", outlined(inside.frame, inside.box)),
-        ("difference to the original, 4 times", _gained(inside.difference)),
+        ("7. pasted into the frame", _around(outlined(inside.frame, inside.box), inside.box)),
+        ("difference to the original, 4 times", _around(_gained(inside.difference), inside.box)),
     ]
     return [
         f"<h4>Output frame {inside.index} on template frame {inside.template_index}</h4>",
@@ -231,7 +233,8 @@ def channel_parts(inside: InsideFrame) -> list[str]:
 
 def audio_parts(inside: InsideFrame) -> list[str]:
     """The audio window in colours, and where it lies in the waveform."""
-    low, high = np.percentile(inside.audio, [1, 99]).tolist()
+    # The typical row sets the scale: rows of silence can be ten times as strong.
+    low, high = np.median(np.percentile(inside.audio, [1, 99], axis=1), axis=1).tolist()
     last = inside.first_row + len(inside.audio)
     return [
         f"<h4>The audio it hears: feature rows {inside.first_row} to {last - 1}, "
@@ -239,6 +242,14 @@ def audio_parts(inside: InsideFrame) -> list[str]:
         _strip(coloured(inside.audio, low, high)),
         _where(inside),
     ]
+
+
+def _around(image: ImageArray, box: Box) -> ImageArray:
+    """The face box in the middle of twice its size, or as near as the picture's edges allow."""
+    height, width = min(2 * box.height, image.shape[0]), min(2 * box.width, image.shape[1])
+    top = int(np.clip(box.y1 - box.height // 2, 0, image.shape[0] - height))
+    left = int(np.clip(box.x1 - box.width // 2, 0, image.shape[1] - width))
+    return image[top : top + height, left : left + width]
 
 
 def _gained(difference: ImageArray) -> ImageArray:

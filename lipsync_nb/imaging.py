@@ -182,11 +182,20 @@ def blurred(image: ImageArray, sigma: float) -> ImageArray:
 
 
 def outlined(
-    image: ImageArray, box: Box, colour: tuple[int, int, int] = (80, 220, 80)
+    image: ImageArray,
+    box: Box,
+    colour: tuple[int, int, int] = (80, 220, 80),
+    shown_width: int = 0,
 ) -> ImageArray:
-    """A copy with a face box drawn in it, about 2 px thick for 720 rows; ``colour`` is BGR."""
+    """A copy with a face box drawn in it; ``colour`` is BGR.
+
+    Args:
+        shown_width: that the picture is shrunk to afterwards: the line is 2 px thick there.
+            Otherwise it is for 720 rows.
+    """
     copy = np.ascontiguousarray(image.copy())
-    thickness = max(1, round(image.shape[0] / 360))
+    scale = image.shape[1] / shown_width if shown_width else image.shape[0] / 720
+    thickness = max(1, round(2 * scale))
     cv2.rectangle(copy, (box.x1, box.y1), (box.x2 - 1, box.y2 - 1), colour, thickness)
     return copy
 

@@ -47,7 +47,7 @@ def _(result: Benchmark) -> str:
         f"{len(result.steady(result.names[0]))} repeats</h4>",
         charts.figure_bars(speeds, "FPS"),
         charts.table(columns, rows),
-        "<h4>Work of each stage, a frame</h4>",
+        "<h4>Work per frame, by stage</h4>",
         charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
         f'<p class="dim">{escape(where)}</p>',
     )
@@ -107,7 +107,7 @@ def _(result: Story) -> str:
         f"<h4>{escape(result.verdict)}</h4>",
         charts.figure_bars(speeds, "FPS"),
         charts.table(columns, [_story_cells(step) for step in steps]),
-        "<h4>Work of each stage, a frame</h4>",
+        "<h4>Work per frame, by stage</h4>",
         charts.stage_bars(stages),
         '<p class="dim">Origin: FPS that the origin measured on an RTX 4090 with start-up costs '
         "inside. Overlapped stages work at the same time: their bar is longer than a frame "

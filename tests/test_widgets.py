@@ -35,7 +35,7 @@ def test_form_has_every_field_and_follows_presets() -> None:
         assert form.value == preset.config
     form["batch_size"].value = 3
     assert form.value.batch_size == 3
-    assert form.presets.value == "(own)"
+    assert form.presets.value == "(custom)"
 
 
 def test_form_says_what_is_not_allowed(avatar: lnb.Avatar) -> None:

@@ -24,7 +24,7 @@ from .lab import Page, browse, open_notebook, run_all, serve
 NOTEBOOK = Path("notebooks/01_quickstart.ipynb")
 STUDIO = ".lipsync-studio"
 TABS = {"frames": "Frames", "timing": "Timing", "inside": "Inside a frame"}
-PRESETS = ("batched", "overlapped", "engine")
+PRESETS = ("batched", "engine", "engine")
 HEIGHT, FRAME = 900, 60
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import Field, fields
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
+from lipsync_nb import charts
 from lipsync_nb.avatar import Avatar
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.presets import PRESETS
 from lipsync_nb.records import RenderConfig, option_choices
 
-CUSTOM = "(own)"
+CUSTOM = "(custom)"
 _LABEL = {"description_width": "130px"}
 _TITLES = {"speed": "Speed", "network": "Network", "template": "Template", "output": "Output"}
 
@@ -80,7 +82,7 @@ class ConfigForm(widgets.VBox):
             values = {name: control.value for name, control in self._controls.items()}
             self.value = RenderConfig(**values)
         except ConfigError as error:
-            self._note.value = f'<span style="color:#d32f2f">{error}</span>'
+            self._note.value = charts.note(escape(str(error)), is_error=True)
 
     def _on_value(self, change: dict[str, Any]) -> None:
         self._busy = True
@@ -89,7 +91,7 @@ class ConfigForm(widgets.VBox):
                 control.value = getattr(self.value, name)
             preset = next((p for p in PRESETS if p.config == self.value), None)
             self.presets.value = preset.name if preset is not None else CUSTOM
-            self._preset_text.value = f"<i>{preset.text}</i>" if preset is not None else ""
+            self._preset_text.value = charts.note(preset.text) if preset is not None else ""
         finally:
             self._busy = False
         self._show()
@@ -108,7 +110,7 @@ class ConfigForm(widgets.VBox):
             text += f", {report.file_bytes / 1e6:.0f} MB in mapped files"
         if self.value.feature_cache != "off":
             text += f"; features: up to {self.value.feature_cache_mb} MB where frames recur"
-        self._note.value = f"<span>{text}</span>"
+        self._note.value = charts.note(text)
 
 
 def _control(option: Field[Any]) -> Any:

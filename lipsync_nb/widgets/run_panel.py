@@ -80,10 +80,14 @@ class RunPanel(widgets.VBox):
         )  # fmt: skip
         self.out = widgets.Text(str(out), description="output", style=_TEXT, layout=_wide())
         self.run = widgets.Button(description="Run", button_style="primary", icon="play")
+        self.run.layout.width = "110px"
         self.cancel = widgets.Button(description="Cancel", icon="stop", disabled=True)
-        self.progress = widgets.IntProgress(0, 0, 1, layout=widgets.Layout(width="200px"))
+        self.cancel.layout.width = "110px"
+        self.progress = widgets.IntProgress(
+            0, 0, 1, layout={"flex": "1 1 120px", "max_width": "240px"}
+        )
         self._text = widgets.HTML(layout={"flex": "0 0 auto"})
-        self.message = widgets.HTML()
+        self.message = widgets.HTML(charts.note("Press Run: the video appears here."))
         self.live = widgets.Image(format="jpeg", layout=widgets.Layout(max_width="100%"))
         self.live.layout.display = "none"
         self.video = widgets.HTML()
@@ -179,21 +183,21 @@ class RunPanel(widgets.VBox):
         self.live.layout.display = "none"
         if job.state == "failed":
             self._text.value = ""
-            self._say(job.error, "#d32f2f")
+            self._say(job.error, is_error=True)
         elif job.result is not None and job.avatar is not None and job.speech is not None:
             self._show(job.avatar, job.speech, job.result)
 
     def _show(self, avatar: Avatar, speech: Speech, result: RenderResult) -> None:
         timings = result.timings
         self._text.value = f"{result.num_frames} frames, {timings.steady_fps:.1f} FPS"
-        self._say(f"{escape(str(result.path))}; {escape('; '.join(result.notes))}")
+        self._say("; ".join([str(result.path), *result.notes]))
         if result.path.is_file():
             self.video.value = charts.page(video_html(result.path))
         if self._on_done is not None:
             self._on_done(avatar, speech, result)
 
-    def _say(self, text: str, colour: str = "inherit") -> None:
-        self.message.value = f'<span style="color:{colour}">{text}</span>'
+    def _say(self, text: str, is_error: bool = False) -> None:
+        self.message.value = charts.note(escape(text), is_error)
 
     def _set_running(self, running: bool) -> None:
         self.run.disabled, self.cancel.disabled = running, not running

@@ -19,12 +19,22 @@ class TimingView(widgets.VBox):
         self._runs: list[tuple[str, RenderResult]] = []
         self._choice = widgets.Dropdown(options=[], description="run")
         self._seconds = widgets.BoundedFloatText(
-            3.0, min=0.2, max=600, step=0.5, description="seconds", layout={"width": "180px"}
+            3.0,
+            min=0.2,
+            max=600,
+            step=0.5,
+            description="seconds shown",
+            style={"description_width": "110px"},
+            layout={"width": "200px"},
         )
         self._view = widgets.HTML()
         self._comparison = widgets.HTML()
         super().__init__(
-            [widgets.HBox([self._choice, self._seconds]), self._view, self._comparison]
+            [
+                widgets.HBox([self._choice, self._seconds], layout={"flex_flow": "row wrap"}),
+                self._view,
+                self._comparison,
+            ]
         )
         self._choice.observe(self._on_change, "value")
         self._seconds.observe(self._on_change, "value")
@@ -53,7 +63,7 @@ class TimingView(widgets.VBox):
             return
         timings = chosen.timings
         self._view.value = charts.page(
-            "<h4>Work of each stage, a frame</h4>",
+            "<h4>Work per frame, by stage</h4>",
             charts.stage_bars({label[:14]: r.timings.stages for label, r in self._runs}),
             "<h4>Which worker was busy when</h4>",
             charts.timeline(timings, self._seconds.value),
@@ -63,7 +73,7 @@ class TimingView(widgets.VBox):
         self._comparison.value = charts.page("<h4>Runs</h4>", self._table())
 
     def _table(self) -> str:
-        head = ["run", "frames", "FPS", "ms/frame", "warm-up", "times the first"]
+        head = ["run", "frames", "FPS", "ms/frame", "start-up", "over the first"]
         first = self._runs[0][1].timings.steady_fps
         rows = []
         for label, result in self._runs:
@@ -93,4 +103,4 @@ def _links(result: RenderResult) -> str:
         ),
     ]
     links = (f'<a download="{name}" href="{uri}">{kind}</a>' for kind, name, uri in files)
-    return f"<p>save as {' &middot; '.join(links)}</p>"
+    return f"<p>Save as {' &middot; '.join(links)}</p>"

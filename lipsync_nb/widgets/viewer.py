@@ -35,7 +35,9 @@ class FrameViewer(widgets.VBox):
         self._read: Callable[[int], ImageArray] | None = None
         self._avatar: Avatar | None = None
         self._fps = 25
-        self._image = widgets.Image(format="jpeg", layout=widgets.Layout(max_width="100%"))
+        self._image = widgets.Image(
+            format="jpeg", layout={"max_width": "100%", "align_self": "flex-start"}
+        )
         self.index = widgets.IntSlider(
             0, 0, 0, description="frame", continuous_update=True,
             layout=widgets.Layout(flex="1 1 300px", max_width="640px"),
@@ -48,7 +50,7 @@ class FrameViewer(widgets.VBox):
         self.zoom = widgets.ToggleButton(False, description="mouth", icon="search-plus")
         self.box = widgets.ToggleButton(False, description="box", icon="square-o")
         for button in (self.zoom, self.box):
-            button.layout.width, button.layout.margin = "112px", "2px 0"
+            button.layout.width, button.layout.margin = "112px", "0 2px"
         self._caption = widgets.HTML()
         controls = widgets.HBox(
             [self._play, self.index, self._caption], layout={"flex_flow": "row wrap"}

@@ -19,12 +19,12 @@ STAGE_COLOURS = {
 }
 OTHER_COLOUR = "#90a4ae"
 STEADY_STAGES = ("batch", "inference", "composite", "encode")
-WIDTH = 900
+WIDTH = 760
 _LANE, _LEFT = 26, 110
 
 STYLE = """<style>
 .lsnb { color: var(--jp-ui-font-color1, inherit); font: 13px/1.45 system-ui, sans-serif;
-  max-width: 960px; }
+  max-width: 860px; }
 .lsnb h4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
 .lsnb p { margin: 4px 0; }
 .lsnb a { color: var(--jp-content-link-color, #1976d2); text-decoration: underline; }
@@ -37,14 +37,15 @@ STYLE = """<style>
 .lsnb .text td, .lsnb .text th { text-align: left; }
 .lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
   margin-right: 6px; }
-.lsnb svg { display: block; width: 100%; min-width: 640px; height: auto; }
+.lsnb svg { display: block; width: 100%; min-width: 480px; height: auto; }
 .lsnb .wide { overflow-x: auto; }
 .lsnb svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 .lsnb .heat td { padding: 8px 18px; text-align: center; border: 0; }
 .lsnb .heat th { border: 0; font-weight: 400; }
 .lsnb img { max-width: 100%; border-radius: 4px; }
 .lsnb video { max-width: 100%; border-radius: 6px; background: #000; }
-.lsnb .sheet { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; margin: 6px 0; }
+.lsnb .sheet { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px;
+  margin: 6px 0; }
 .lsnb figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
 .lsnb figcaption { font-size: 11px; opacity: .7; }
 </style>"""

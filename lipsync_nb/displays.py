@@ -227,7 +227,9 @@ def channel_parts(inside: InsideFrame) -> list[str]:
     ]
     return [
         "<h4>The six channels the network sees</h4>",
-        f'<div class="sheet" style="grid-template-columns:repeat(6,1fr)">{"".join(figures)}</div>',
+        '<div class="sheet" style="grid-template-columns:repeat(6,minmax(0,1fr))">',
+        *figures,
+        "</div>",
     ]
 
 

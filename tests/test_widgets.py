@@ -1,6 +1,7 @@
 """Widgets without a browser: what they hold, what they do, and what they leave behind."""
 
 import datetime
+import gc
 import threading
 import time
 from dataclasses import fields
@@ -8,9 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from IPython.core.events import EventManager, available_events
+from IPython.core.interactiveshell import ExecutionInfo
+from ipywidgets.widgets.widget import _instances
+from onnxruntime import InferenceSession
 
 import lipsync_nb as lnb
 from lipsync_nb.presets import PRESETS
+from lipsync_nb.widgets import studio as studio_module
 from lipsync_nb.widgets.viewer import VIEWS, composed
 
 
@@ -172,6 +178,55 @@ def test_closing_and_making_anew_leaves_no_threads(
         if t.name in ("render", "inference", "composite")
     ]
     assert left == []
+
+
+class Shell:
+    """What a notebook's kernel gives: the running cell, and word of the next."""
+
+    def __init__(self) -> None:
+        self.events = EventManager(self, available_events)
+
+    def run(self, cell: str) -> None:
+        self.get_parent = lambda: {"metadata": {"cellId": cell}}
+        info = ExecutionInfo("", False, False, True, cell)
+        self.events.trigger("pre_run_cell", info)
+
+
+def sessions() -> int:
+    gc.collect()
+    return sum(type(thing) is InferenceSession for thing in gc.get_objects())
+
+
+def test_studios_of_two_cells_live_and_one_of_a_cell_run_again_does_not(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = Shell()
+    monkeypatch.setattr(studio_module, "get_ipython", lambda: shell)
+
+    def studio_in(cell: str) -> lnb.Studio:
+        shell.run(cell)
+        made = lnb.Studio(synctalk_folder, lnb.RenderConfig(max_frames=6), tmp_path / f"{cell}.mp4")
+        made.panel.speech.value, made.panel.path.value = "(path below)", str(speech_file)
+        made.panel.start()
+        assert made.panel.wait(120)
+        return made
+
+    gc.collect()
+    before = sessions(), len(_instances), set(threading.enumerate())
+    first, second = studio_in("a"), studio_in("b")
+    held = sessions(), len(_instances)
+    assert [s.timings.results[0].path.stem for s in (first, second)] == ["a", "b"]
+    assert held[0] > before[0]
+    for _ in range(2):
+        again = studio_in("a")
+        assert first.comm is None
+        assert second.comm is not None
+        assert (sessions(), len(_instances)) == held
+        first = again
+    first.close()
+    second.close()
+    assert (sessions(), len(_instances)) == before[:2]
+    assert set(threading.enumerate()) <= before[2]
 
 
 def test_composed_views() -> None:

@@ -1,9 +1,9 @@
 """Makes the README's pictures: the studio in JupyterLab, and a rendered frame.
 
-    python -m tools.screenshots [--folder data/screenshots] [--width 1280] [--dark] [--cells]
+    python -m tools.screenshots [--folder data/screenshots] [--width 1280] [--dark] [--all]
 
 It serves JupyterLab on the loopback interface and drives Debian's Chromium (the ``test`` extra)
-through the quickstart. Other widths, the dark theme and ``--cells`` make pictures to check by.
+through the quickstart. Other widths, the dark theme and ``--all`` make pictures to check by.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def save(png: bytes, path: Path) -> None:
     write_image(path, np.asarray(image, np.uint8), 88)
 
 
-def pictures(folder: Path, width: int, dark: bool, cells: bool) -> None:
+def pictures(folder: Path, width: int, dark: bool, everything: bool) -> None:
     """Run the quickstart and its studio once, and save each of the studio's tabs."""
     with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as place:
         shutil.copy(NOTEBOOK, place)
@@ -71,12 +71,14 @@ def pictures(folder: Path, width: int, dark: bool, cells: bool) -> None:
             page.page.keyboard.press("Control+b")
             run_all(page)
             page.page.wait_for_selector(STUDIO, timeout=30_000)
-            if cells:
+            if everything:
                 save_cells(page, folder)
             for preset in PRESETS:
                 choose(page, preset)
                 render(page)
             save_tabs(page, folder, width)
+            if everything:
+                save_views(page, folder)
 
 
 def save_tabs(page: Page, folder: Path, width: int) -> None:
@@ -88,6 +90,19 @@ def save_tabs(page: Page, folder: Path, width: int) -> None:
         page.page.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('{title}')")
         page.page.wait_for_timeout(2500)
         shoot(page, folder / f"{name}.jpg", STUDIO)
+
+
+def save_views(page: Page, folder: Path) -> None:
+    """The frame viewer's ways to compare, with the mouth and with the box."""
+    shown = page.page
+    shown.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('Frames')")
+    shown.locator(f"{STUDIO} .widget-slider:visible .noUi-handle").first.focus()
+    for _ in range(FRAME):
+        shown.keyboard.press("ArrowRight")
+    for name in ("side by side", "wipe", "box", "mouth", "difference"):
+        shown.click(f"{STUDIO} button:visible:has-text('{name}')")
+        shown.wait_for_timeout(1500)
+        shoot(page, folder / f"view_{name.replace(' ', '_')}.jpg", STUDIO)
 
 
 def save_cells(page: Page, folder: Path) -> None:
@@ -113,10 +128,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("data/screenshots"))
     parser.add_argument("--width", type=int, default=1280, help="of the page, in pixels")
     parser.add_argument("--dark", action="store_true", help="JupyterLab's dark theme")
-    parser.add_argument("--cells", action="store_true", help="what each cell shows as well")
+    parser.add_argument(
+        "--all", action="store_true", help="each cell and each view of frames as well"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    pictures(options.folder, options.width, options.dark, options.cells)
+    pictures(options.folder, options.width, options.dark, options.all)
     rendered_frame(options.folder / "frame.jpg")
     print(options.folder.resolve())
 

@@ -15,12 +15,14 @@ from lipsync_nb.errors import ConfigError
 from lipsync_nb.presets import PRESETS
 from lipsync_nb.records import RenderConfig, option_choices
 
+from .panel import Panel
+
 CUSTOM = "(custom)"
 _LABEL = {"description_width": "130px"}
 _TITLES = {"speed": "Speed", "network": "Network", "template": "Template", "output": "Output"}
 
 
-class ConfigForm(widgets.VBox):
+class ConfigForm(Panel):
     """Fields of a configuration in groups, presets above them, the memory estimate below.
 
     Args:
@@ -59,6 +61,10 @@ class ConfigForm(widgets.VBox):
         """Estimate this avatar's memory from now on."""
         self._avatar = avatar
         self._show()
+
+    def release(self) -> None:
+        """Let go of the avatar."""
+        self._avatar = None
 
     def _tabs(self) -> widgets.Tab:
         groups: dict[str, list[widgets.Widget]] = {}

@@ -12,10 +12,12 @@ from lipsync_nb.displays import inside_parts
 from lipsync_nb.inside import Inside
 from lipsync_nb.records import RenderConfig, Speech
 
+from .panel import Panel
+
 _FIRST_FRAME = 25
 
 
-class Microscope(widgets.VBox):
+class Microscope(Panel):
     """Shows the steps of the output frame that a slider chooses.
 
     Args:
@@ -49,6 +51,10 @@ class Microscope(widgets.VBox):
         # A second in: the first frames hear silence from before the speech.
         self.index.value = min(self.index.max, _FIRST_FRAME)
         self._draw()
+
+    def release(self) -> None:
+        """Let go of the network and the frames."""
+        self._inside = None
 
     def _on_change(self, change: dict[str, Any]) -> None:
         self._draw()

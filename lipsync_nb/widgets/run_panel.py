@@ -21,6 +21,7 @@ from lipsync_nb.pipeline import RenderResult
 from lipsync_nb.records import Progress, RenderConfig, Speech
 
 from .job import RenderJob
+from .panel import Panel
 
 UPLOADED, FROM_PATH = "(uploaded file)", "(path below)"
 _LIVE_SECONDS, _LIVE_WIDTH = 0.15, 640
@@ -28,7 +29,7 @@ _TEXT = {"description_width": "80px"}
 _ON_DONE = Callable[[Avatar, Speech, RenderResult], None]
 
 
-class RunPanel(widgets.VBox):
+class RunPanel(Panel):
     """Avatar, speech and output; Run and Cancel; progress with FPS and ETA, and live frames.
 
     The render runs in a thread, so the kernel stays free. An output appears when it is complete:
@@ -133,6 +134,12 @@ class RunPanel(widgets.VBox):
             self.job.cancel()
         super().close()
 
+    def release(self) -> None:
+        """Let go of avatar and speech; a render that still runs does so at its end."""
+        self._loaded = None
+        if self.job is not None:
+            self.job.avatar = self.job.speech = self.job.result = None
+
     def _loader(self) -> Callable[[], tuple[Avatar, Speech]]:
         """Reads the controls now, and the files later, in the job's thread."""
         avatar_path, choice, path = self.avatar.value.strip(), self.speech.value, self.path.value
@@ -178,6 +185,8 @@ class RunPanel(widgets.VBox):
         if job is not self.job or job.is_cancelled:
             if job is self.job:
                 self.live.layout.display = "none"
+            if self.comm is None:
+                self.release()
             return
         self._set_running(False)
         self.live.layout.display = "none"

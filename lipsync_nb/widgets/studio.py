@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
+from IPython.core.getipython import get_ipython
+from IPython.core.interactiveshell import ExecutionInfo
 
 from lipsync_nb.avatar import Avatar
 from lipsync_nb.pipeline import RenderResult
@@ -12,13 +15,16 @@ from lipsync_nb.records import RenderConfig, Speech
 
 from .form import ConfigForm
 from .microscope import Microscope
+from .panel import Panel
 from .run_panel import RunPanel
 from .timing_view import TimingView
 from .viewer import FrameViewer
 
 
-class Studio(widgets.VBox):
+class Studio(Panel):
     """Configuration, run panel, frame viewer, timings and microscope, in tabs.
+
+    Running its notebook cell again closes it, with what it holds in memory.
 
     Args:
         avatar: path in the avatar's field.
@@ -28,6 +34,8 @@ class Studio(widgets.VBox):
     Example:
         >>> lnb.Studio()
     """
+
+    _cell = ""
 
     def __init__(
         self,
@@ -39,7 +47,7 @@ class Studio(widgets.VBox):
         self.panel = RunPanel(lambda: self.form.value, self._on_done, self.form.set_avatar, out)
         self.panel.avatar.value = str(avatar)
         self.viewer, self.timings, self.microscope = FrameViewer(), TimingView(), Microscope()
-        self.panel.layout.flex, self.form.layout.flex = "1 1 500px", "0 1 400px"
+        self.panel.layout.flex, self.form.layout.flex = "2 1 500px", "1 1 360px"
         pages = {
             "Run": widgets.HBox(
                 [self.panel, self.form], layout={"flex_flow": "row wrap", "grid_gap": "24px"}
@@ -52,6 +60,10 @@ class Studio(widgets.VBox):
         self.tabs.titles = list(pages)
         super().__init__([self.tabs])
         self.add_class("lipsync-studio")
+        self._shell: Any = get_ipython()
+        self._cell = _cell_of(self._shell)
+        if self._cell:
+            self._shell.events.register("pre_run_cell", self._on_cell)
 
     def _on_done(self, avatar: Avatar, speech: Speech, result: RenderResult) -> None:
         preset = self.form.presets.value
@@ -59,7 +71,18 @@ class Studio(widgets.VBox):
         self.viewer.show(avatar, result)
         self.microscope.show(avatar, speech, result.config)
 
-    def close(self) -> None:
-        """Cancel what runs, and take the studio from the page."""
-        self.panel.close()
-        super().close()
+    def _on_cell(self, info: ExecutionInfo) -> None:
+        if info.cell_id == self._cell:
+            self.close()
+
+    def release(self) -> None:
+        """Wait for no cell any more."""
+        if self._cell:
+            self._shell.events.unregister("pre_run_cell", self._on_cell)
+        self._cell = ""
+
+
+def _cell_of(shell: Any) -> str:
+    """Id of the notebook cell that runs now, or nothing where there is none."""
+    parent: dict[str, Any] = getattr(shell, "get_parent", dict)() or {}
+    return str(parent.get("metadata", {}).get("cellId", ""))

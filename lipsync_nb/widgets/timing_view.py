@@ -11,8 +11,10 @@ from lipsync_nb import charts
 from lipsync_nb.displays import config_text, data_uri
 from lipsync_nb.pipeline import RenderResult
 
+from .panel import Panel
 
-class TimingView(widgets.VBox):
+
+class TimingView(Panel):
     """Stage bars, timeline and table of a run, and a table that grows with each run."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from lipsync_nb.pipeline import RenderResult
 from lipsync_nb.records import Box, ImageArray
 from lipsync_nb.video import VideoFile
 
+from .panel import Panel
+
 View = Literal["result", "original", "side by side", "wipe", "difference"]
 VIEWS: tuple[View, ...] = ("result", "original", "side by side", "wipe", "difference")
 _WIDTH = 960
@@ -23,7 +25,7 @@ _MOUTH_MARGIN = 0.15
 _GAIN = 8
 
 
-class FrameViewer(widgets.VBox):
+class FrameViewer(Panel):
     """Scrubs and plays a render: original and result side by side, wiped, or their difference.
 
     Args:
@@ -34,6 +36,7 @@ class FrameViewer(widgets.VBox):
     def __init__(self, avatar: Avatar | None = None, result: RenderResult | None = None) -> None:
         self._read: Callable[[int], ImageArray] | None = None
         self._avatar: Avatar | None = None
+        self._original: Sequence[ImageArray] = ()
         self._fps = 25
         self._image = widgets.Image(
             format="jpeg", layout={"max_width": "100%", "align_self": "flex-start"}
@@ -43,7 +46,7 @@ class FrameViewer(widgets.VBox):
             layout=widgets.Layout(flex="1 1 300px", max_width="640px"),
         )  # fmt: skip
         self._play = widgets.Play(interval=40, min=0, max=0)
-        widgets.jslink((self._play, "value"), (self.index, "value"))
+        self._link = widgets.jslink((self._play, "value"), (self.index, "value"))
         self.view = widgets.ToggleButtons(options=VIEWS, value="result")
         self.view.style.button_width = "112px"
         self.wipe = widgets.FloatSlider(0.5, min=0, max=1, step=0.01, description="wipe")
@@ -73,6 +76,12 @@ class FrameViewer(widgets.VBox):
         self.index.max = self._play.max = result.num_frames - 1
         self.index.value = 0
         self._draw()
+
+    def release(self) -> None:
+        """Let go of the avatar and the files."""
+        self._link.close()
+        self._read = self._avatar = None
+        self._original = ()
 
     @property
     def picture(self) -> ImageArray | None:

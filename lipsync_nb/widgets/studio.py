@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ipywidgets as widgets
 from IPython.core.getipython import get_ipython
@@ -60,7 +60,7 @@ class Studio(Panel):
         self.tabs.titles = list(pages)
         super().__init__([self.tabs])
         self.add_class("lipsync-studio")
-        self._shell: Any = get_ipython()
+        self._shell = cast(Any, get_ipython())
         self._cell = _cell_of(self._shell)
         if self._cell:
             self._shell.events.register("pre_run_cell", self._on_cell)

@@ -92,8 +92,19 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
         shown.wait_for_selector(f"{STUDIO} svg text >> text=inference", timeout=10_000)
         open_tab(page, "Inside a frame")
         shown.wait_for_selector(f"{STUDIO} >> text=prediction of the network", timeout=10_000)
+        runs_again(page)
         assert own_errors(page) == []
         assert page.outside == []
+
+
+def runs_again(page: Page) -> None:
+    """The studio's cell, run again, shows one studio: a new one."""
+    shown = page.page
+    shown.locator(f".jp-CodeCell:has({STUDIO}) .jp-InputArea-editor").click()
+    shown.keyboard.press("Control+Enter")
+    shown.wait_for_selector(f"{STUDIO} video", state="detached", timeout=10_000)
+    shown.wait_for_selector(f"{STUDIO} >> text=the video appears here", timeout=10_000)
+    assert shown.locator(STUDIO).count() == 1
 
 
 def changed(page: Page, before: str | None) -> None:

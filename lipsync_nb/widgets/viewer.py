@@ -20,6 +20,7 @@ from .panel import Panel
 
 View = Literal["result", "original", "side by side", "wipe", "difference"]
 VIEWS: tuple[View, ...] = ("result", "original", "side by side", "wipe", "difference")
+_SIDES = {"side by side": "left original, right result", "wipe": "left result, right original"}
 _WIDTH = 960
 _MOUTH_MARGIN = 0.15
 _GAIN = 8
@@ -58,7 +59,10 @@ class FrameViewer(Panel):
         controls = widgets.HBox(
             [self._play, self.index, self._caption], layout={"flex_flow": "row wrap"}
         )
-        kinds = widgets.HBox([self.view, self.zoom, self.box], layout={"flex_flow": "row wrap"})
+        kinds = widgets.HBox(
+            [self.view, self.zoom, self.box],
+            layout={"flex_flow": "row wrap", "grid_gap": "4px 0", "margin": "0 0 4px"},
+        )
         super().__init__([kinds, self.wipe, self._image, controls])
         for control in (self.index, self.view, self.wipe, self.zoom, self.box):
             control.observe(self._on_change, "value")
@@ -111,7 +115,9 @@ class FrameViewer(Panel):
         self._image.layout.display = ""
         self._image.value = encode_picture(shrunk(picture, _WIDTH))
         index = self.index.value
-        self._caption.value = f"{index / self._fps:.2f} s, template frame {int(self._order[index])}"
+        text = f"{index / self._fps:.2f} s, template frame {int(self._order[index])}"
+        sides = _SIDES.get(self.view.value)
+        self._caption.value = f"{text}; {sides}" if sides else text
 
 
 def composed(original: ImageArray, result: ImageArray, view: str, wipe: float) -> ImageArray:

@@ -92,6 +92,24 @@ def test_cancel_leaves_nothing(synctalk_folder: Path, speech_file: Path, tmp_pat
     assert out.is_file()
 
 
+def test_run_right_after_cancel(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
+    """The new render waits for the cancelled one to end; the press of the button is not lost."""
+    np.save(tmp_path / "long.npy", np.zeros((3000, 512), np.float32))
+    panel = panel_of(
+        synctalk_folder, tmp_path / "long.npy", tmp_path / "out.mp4", lnb.RenderConfig()
+    )
+    panel.start()
+    cancelled = panel.job
+    panel.stop()
+    panel.path.value = str(speech_file)
+    panel.start()
+    assert panel.job is not cancelled
+    assert panel.wait(120)
+    assert (cancelled.state, panel.job.state) == ("cancelled", "done")
+    assert (tmp_path / "out.mp4").is_file()
+    assert panel.cancel.disabled
+
+
 @pytest.mark.parametrize(
     ("avatar", "speech", "message"),
     [

@@ -105,15 +105,20 @@ class RunPanel(Panel):
         self.speech.value = UPLOADED
 
     def start(self) -> None:
-        """Run, as the button does; does nothing while a render runs."""
-        if self.job is not None and self.job.state == "running":
+        """Run, as the button does; does nothing while a render runs that was not cancelled."""
+        before = self.job
+        if before is not None and before.state == "running" and not before.is_cancelled:
             return
         self.message.value = self.video.value = ""
         self._set_running(True)
         self._text.value = "opening"
         self.progress.value, self.progress.max = 0, 1
         self.job = RenderJob(
-            self._loader(), Path(self.out.value), self._config(), self._on_progress, self._on_end
+            self._loader(before),
+            Path(self.out.value),
+            self._config(),
+            self._on_progress,
+            self._on_end,
         )
         self.job.start()
 
@@ -140,12 +145,17 @@ class RunPanel(Panel):
         if self.job is not None:
             self.job.avatar = self.job.speech = self.job.result = None
 
-    def _loader(self) -> Callable[[], tuple[Avatar, Speech]]:
-        """Reads the controls now, and the files later, in the job's thread."""
+    def _loader(self, before: RenderJob | None) -> Callable[[], tuple[Avatar, Speech]]:
+        """Reads the controls now, and the files later, in the job's thread.
+
+        A job before it that was cancelled ends first: both would use the avatar's caches.
+        """
         avatar_path, choice, path = self.avatar.value.strip(), self.speech.value, self.path.value
         uploads = tuple(self.upload.value)
 
         def load() -> tuple[Avatar, Speech]:
+            if before is not None:
+                before.wait()
             avatar = self._avatar_of(avatar_path)
             if choice == UPLOADED:
                 return avatar, _uploaded(uploads)

@@ -247,6 +247,13 @@ def test_studios_of_two_cells_live_and_one_of_a_cell_run_again_does_not(
     assert set(threading.enumerate()) <= before[2]
 
 
+def test_without_a_kernel_a_line_of_text_is_shown() -> None:
+    bundle = lnb.Studio()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "Studio: shown in a notebook with a live kernel" in bundle["text/html"]
+    assert len(bundle["text/plain"]) < 100
+
+
 def test_composed_views() -> None:
     original, result = np.full((4, 10, 3), 10, np.uint8), np.full((4, 10, 3), 20, np.uint8)
     wiped = composed(original, result, "wipe", 0.5)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import ipywidgets as widgets
+
+from lipsync_nb import charts
 
 
 class Panel(widgets.VBox):
@@ -13,6 +16,11 @@ class Panel(widgets.VBox):
     ipywidgets keeps every widget that is not closed, and with it whatever its handlers reach:
     here that would be avatars, networks and frames.
     """
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+        text = f"{type(self).__name__}: shown in a notebook with a live kernel; run this cell."
+        return {**bundle, "text/plain": text, "text/html": charts.note(text)}
 
     def release(self) -> None:
         """Let go of what is large; called when the panel is closed."""

@@ -20,7 +20,7 @@ STAGE_COLOURS = {
 OTHER_COLOUR = "#90a4ae"
 STEADY_STAGES = ("batch", "inference", "composite", "encode")
 WIDTH = 760
-_LANE, _LEFT = 26, 110
+_LANE, _LEFT, _LONGEST_NAME = 26, 110, 40
 
 STYLE = """<style>
 .lsnb { color: var(--jp-ui-font-color1, inherit); font: 13px/1.45 system-ui, sans-serif;
@@ -110,17 +110,23 @@ def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> str:
         for name, stages in rows.items()
     }
     longest = max((sum(r.ms_per_frame for r in stages) for stages in steady.values()), default=0)
-    scale = (WIDTH - _LEFT - 90) / longest if longest else 0
+    left = _margin(steady)
+    scale = (WIDTH - left - 90) / longest if longest else 0
     parts = []
     for lane, (name, stages) in enumerate(steady.items()):
-        parts.append(_bar(name, stages, lane * _LANE, scale))
+        parts.append(_bar(name, stages, lane * _LANE, left, scale))
     height = _LANE * len(steady) + 4
     used = [s for s in STEADY_STAGES if any(r.stage == s for rs in steady.values() for r in rs)]
     return f"{_svg(height, parts)}{legend(used)}"
 
 
-def _bar(name: str, stages: Sequence[StageRow], y: int, scale: float) -> str:
-    x, parts = float(_LEFT), [_label(name, y)]
+def _margin(names: Iterable[str]) -> int:
+    """Room for names on the left of bars: a letter takes about 7 px."""
+    return max([_LEFT, *(min(_LONGEST_NAME, len(name)) * 7 + 16 for name in names)])
+
+
+def _bar(name: str, stages: Sequence[StageRow], y: int, left: int, scale: float) -> str:
+    x, parts = float(left), [_label(name, y, left)]
     for row in stages:
         width = row.ms_per_frame * scale
         title = f"{row.stage}: {row.ms_per_frame:.2f} ms a frame"
@@ -145,14 +151,15 @@ def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) ->
         unit: of the figures, for the labels.
     """
     largest = max((high for _, _, high in figures.values()), default=0)
-    scale = (WIDTH - _LEFT - 120) / largest if largest else 0
+    left = _margin(figures)
+    scale = (WIDTH - left - 120) / largest if largest else 0
     parts = []
     for lane, (name, (median, low, high)) in enumerate(figures.items()):
         y = lane * _LANE
         title = f"{name}: {median:.2f} {unit} ({low:.2f}-{high:.2f})"
-        parts.append(_label(name, y))
-        parts.append(_rect(_LEFT, y + 4, median * scale, _LANE - 8, "#5b8def", title))
-        x1, x2, middle = _LEFT + low * scale, _LEFT + high * scale, y + _LANE / 2
+        parts.append(_label(name, y, left))
+        parts.append(_rect(left, y + 4, median * scale, _LANE - 8, "#5b8def", title))
+        x1, x2, middle = left + low * scale, left + high * scale, y + _LANE / 2
         parts.append(
             f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{middle}" y2="{middle}" '
             'stroke="currentColor" stroke-width="1.5" opacity=".7"/>'
@@ -254,8 +261,12 @@ def _axis(shown: float, scale: float, y: int) -> str:
     return "".join(marks)
 
 
-def _label(text: str, y: int) -> str:
-    return f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(text)}</text>'
+def _label(text: str, y: int, left: int = _LEFT) -> str:
+    short = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+    return (
+        f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(short)}'
+        f"<title>{escape(text)}</title></text>"
+    )
 
 
 def _rect(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:

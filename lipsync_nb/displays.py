@@ -148,7 +148,8 @@ def _(config: RenderConfig) -> str:
         value = getattr(config, option.name)
         text = escape(str(value))
         if value != option.default:
-            text = f"<b>{text}</b> <span class='dim'>(default {escape(str(option.default))})</span>"
+            default = f'<span class="dim">(default {escape(str(option.default))})</span>'
+            text = f'<span style="white-space:nowrap"><b>{text}</b> {default}</span>'
         rows.append([option.name, text, escape(str(option.metadata["help"]))])
     return charts.page("<h4>Configuration</h4>", charts.table(["field", "value", ""], rows, "text"))
 

@@ -23,9 +23,9 @@ from .lab import Page, browse, open_notebook, run_all, serve
 
 NOTEBOOK = Path("notebooks/01_quickstart.ipynb")
 STUDIO = ".lipsync-studio"
-TABS = {"frames": "Frames", "timing": "Timing", "inside": "Inside a frame"}
+TABS = {"timing": "Timing", "inside": "Inside a frame"}
 PRESETS = ("batched", "engine", "engine")
-HEIGHT, FRAME = 900, 60
+HEIGHT, FRAME = 730, 60
 
 
 def choose(page: Page, preset: str) -> None:

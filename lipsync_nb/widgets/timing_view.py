@@ -66,7 +66,7 @@ class TimingView(Panel):
         timings = chosen.timings
         self._view.value = charts.page(
             "<h4>Work per frame, by stage</h4>",
-            charts.stage_bars({label[:14]: r.timings.stages for label, r in self._runs}),
+            charts.stage_bars({label: r.timings.stages for label, r in self._runs}),
             "<h4>Which worker was busy when</h4>",
             charts.timeline(timings, self._seconds.value),
             charts.stage_table(timings),

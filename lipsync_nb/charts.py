@@ -262,11 +262,10 @@ def _axis(shown: float, scale: float, y: int) -> str:
 
 
 def _label(text: str, y: int, left: int = _LEFT) -> str:
-    short = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
-    return (
-        f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(short)}'
-        f"<title>{escape(text)}</title></text>"
-    )
+    shown = escape(text)
+    if len(text) > _LONGEST_NAME:
+        shown = f"{escape(text[: _LONGEST_NAME - 1])}…<title>{escape(text)}</title>"
+    return f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{shown}</text>'
 
 
 def _rect(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:

@@ -100,6 +100,14 @@ def test_timeline_shows_what_overlaps_in_lanes() -> None:
     assert "No work" in charts.timeline(Timings())
 
 
+def test_long_names_have_room_or_are_cut_with_the_whole_at_hand() -> None:
+    name = "batch_size=4, n_jobs=2"
+    assert f">{name}</text>" in charts.figure_bars({name: (1.0, 1.0, 1.0)}, "FPS")
+    longer = "a<" + 60 * "b"
+    svg = charts.figure_bars({longer: (1.0, 1.0, 1.0)}, "FPS")
+    assert f"…<title>a&lt;{60 * 'b'}</title>" in svg
+
+
 def test_many_short_spans_become_few_rectangles() -> None:
     timings = Timings()
     for i in range(3000):

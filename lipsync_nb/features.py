@@ -15,7 +15,8 @@ from .splitting import Edge
 class FeatureCache:
     """The edges of a split graph for template frames, one array an edge, filled as they come.
 
-    Memory is taken from the system only as slots are filled. One thread at a time may use it.
+    Memory is taken from the system only as slots are filled. Several threads may use it: two that
+    fill the same slot write the same.
 
     Args:
         edges: what crosses the cut.

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
@@ -18,16 +17,25 @@ from .batching import make_batch
 from .cache import Template
 from .errors import NetworkError
 from .features import FeatureCache, FeaturePlan, plan_features
-from .inference import Generator, Session, generator_inputs, input_names, read_network
+from .fusion import FusedNetwork
+from .inference import (
+    CPU,
+    Generator,
+    PreparedNetwork,
+    Session,
+    first_provider,
+    generator_inputs,
+    input_names,
+    read_network,
+)
+from .painters import Inputs, Painter, PlainPainter, Share, SplitPainter, WholePainter
 from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
 from .prepared import cache_folders
 from .records import (
     FEATURE_SIZE,
     AnyArray,
-    Batch,
     FloatArray,
     IndexArray,
-    Predictions,
     RenderConfig,
 )
 from .splitting import Edge, edges_of
@@ -35,154 +43,6 @@ from .threads import ThreadPlan, plan_threads
 
 CALIBRATION_FRAMES = 32
 FEATURES_FILE = "aud_ave.npy"
-
-
-class Painter(Protocol):
-    """A generator with its inputs: batches of output frames to painted pictures.
-
-    Attributes:
-        provider: name of the execution provider that is really bound.
-        batching: how batches run, see `OnnxNetwork`.
-        notes: what was chosen, and what could not be had, a line each.
-    """
-
-    provider: str
-    batching: str
-    notes: tuple[str, ...]
-
-    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
-        """Inputs for these output frames on these template frames."""
-
-    def __call__(self, batch: Batch) -> Predictions:
-        """Paint them."""
-
-    def warm_up(self, count: int) -> None:
-        """Run once on a batch of this size, of zeros."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Inputs:
-    """What every painter takes its inputs from."""
-
-    template: Template
-    track: FloatArray
-    edges: str
-
-    def batch(
-        self, frames: IndexArray, template_frames: IndexArray, wanted: IndexArray | None = None
-    ) -> Batch:
-        return make_batch(self.template, self.track, frames, template_frames, self.edges, wanted)
-
-    def zeros(self, count: int) -> Batch:
-        """A batch of zeros, for a trial."""
-        visual, audio = generator_inputs(self.template.spec)
-        indices = np.zeros(count, np.int64)
-        pictures = np.zeros((count, *visual), np.float32)
-        sound = np.zeros((count, *audio), np.float32)
-        return Batch(indices, indices, pictures, sound, indices)
-
-
-class PlainPainter:
-    """Runs the network's file as it is."""
-
-    def __init__(self, inputs: _Inputs, generator: Generator, notes: Sequence[str]) -> None:
-        self._inputs, self._generator = inputs, generator
-        self.provider = generator.network.provider
-        self.batching: str = generator.network.batching
-        self.notes = tuple(notes)
-
-    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
-        return self._inputs.batch(frames, template_frames)
-
-    def __call__(self, batch: Batch) -> Predictions:
-        return self._generator(batch)
-
-    def warm_up(self, count: int) -> None:
-        self(self._inputs.zeros(count))
-
-
-class WholePainter:
-    """Runs a prepared network that takes pictures and audio."""
-
-    def __init__(
-        self, inputs: _Inputs, session: Session, names: Sequence[str], notes: Sequence[str]
-    ) -> None:
-        self._inputs, self._session = inputs, session
-        self._visual, self._audio = names
-        self.provider, self.batching = session.provider, "dynamic"
-        self.notes = tuple(notes)
-
-    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
-        return self._inputs.batch(frames, template_frames)
-
-    def __call__(self, batch: Batch) -> Predictions:
-        feeds = {self._visual: batch.visual, self._audio: batch.audio}
-        return _predictions(batch, self._session(feeds)[0])
-
-    def warm_up(self, count: int) -> None:
-        self(self._inputs.zeros(count))
-
-
-class SplitPainter:
-    """Runs a network's picture half once for each template frame, its audio half every time."""
-
-    def __init__(
-        self,
-        inputs: _Inputs,
-        halves: tuple[Session, Session],
-        names: Sequence[str],
-        features: FeatureCache,
-        notes: Sequence[str],
-    ) -> None:
-        self._inputs, self._features = inputs, features
-        self._independent, self._dependent = halves
-        self._visual, self._audio = names
-        self.provider, self.batching = self._dependent.provider, "dynamic"
-        self.notes = tuple(notes)
-
-    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
-        wanted = self._features.missing(template_frames)
-        return self._inputs.batch(frames, template_frames, wanted)
-
-    def __call__(self, batch: Batch) -> Predictions:
-        fresh = self._run_independent(batch)
-        # Slots are views without a copy where they ascend; to and fro, half of them descend.
-        backwards = len(batch) > 1 and batch.template_indices[0] > batch.template_indices[-1]
-        step = -1 if backwards else 1
-        values = self._features.gather(batch.template_indices[::step], fresh)
-        names = [edge.name for edge in self._features.edges]
-        audio = np.ascontiguousarray(batch.audio[::step])
-        feeds = {self._audio: audio, **dict(zip(names, values, strict=True))}
-        return _predictions(batch, self._dependent(feeds)[0][::step])
-
-    def _run_independent(self, batch: Batch) -> dict[int, list[AnyArray]]:
-        """Features of the frames that were not here before; they are kept where they fit."""
-        # A batch may have been made before the one ahead of it filled the cache.
-        rows = np.isin(batch.visual_indices, self._features.missing(batch.visual_indices))
-        if not rows.any():
-            return {}
-        frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
-        room = self._features.room(frames)
-        if room and self._independent.run_into(feeds, room):
-            self._features.mark(frames)
-            return {}
-        outputs = self._independent(feeds)
-        fresh = {}
-        for position, frame in enumerate(frames.tolist()):
-            fresh[frame] = [output[position] for output in outputs]
-            self._features.put(frame, fresh[frame])
-        return fresh
-
-    def warm_up(self, count: int) -> None:
-        batch = self._inputs.zeros(count)
-        self._independent({self._visual: batch.visual})
-        names = [(edge.name, edge.shape, edge.dtype) for edge in self._features.edges]
-        feeds = {name: np.zeros((count, *shape), dtype) for name, shape, dtype in names}
-        self._dependent({self._audio: batch.audio, **feeds})
-
-
-def _predictions(batch: Batch, images: AnyArray) -> Predictions:
-    return Predictions(batch.frame_indices, batch.template_indices, images)
 
 
 def open_generator(
@@ -205,7 +65,7 @@ def open_generator(
     """
     if avatar.generator is None:
         raise _no_generator(avatar)
-    inputs = _Inputs(template, track, config.audio_edges)
+    inputs = Inputs(template, track, config.audio_edges)
     opener = _Opener(avatar, avatar.generator, inputs, order, config, plan)
     if not config.prepare:
         return opener.plain(["network: used as its file is."])
@@ -221,7 +81,7 @@ def open_generator(
 class _Opener:
     avatar: Avatar
     path: Path
-    inputs: _Inputs
+    inputs: Inputs
     order: IndexArray
     config: RenderConfig
     plan: ThreadPlan
@@ -234,7 +94,11 @@ class _Opener:
             self.plan.network,
             self.plan.spinning,
         )
-        return PlainPainter(self.inputs, generator, notes)
+        return PlainPainter(self.inputs, generator, self.share, notes)
+
+    @property
+    def share(self) -> Share:
+        return Share.of(self.config, self.plan)
 
     def prepared(self) -> Painter:
         model = read_network(self.path)
@@ -287,7 +151,7 @@ class _Opener:
         return NetworkStore(tuple(cache_folders(self.avatar.path)), str(self.path))
 
     def _session(self, model: bytes) -> Session:
-        batch_size = self.config.batch_size if self.config.pad_last_batch else 0
+        batch_size = self.share.batch_size if self.config.pad_last_batch else 0
         return Session(
             model,
             self.path,
@@ -297,9 +161,20 @@ class _Opener:
             batch_size=batch_size,
         )
 
+    def _network(self, model: bytes) -> tuple[PreparedNetwork, str]:
+        """A prepared network that gives pictures, fused where that is wanted and possible."""
+        reason = why_not_fused(self.config, self.plan)
+        if reason:
+            return self._session(model), f"fused layers off: {reason}"
+        try:
+            network = FusedNetwork(model, self._session)
+        except NetworkError as error:
+            return self._session(model), f"fused layers off: {error}"
+        return network, f"fused layers on: {network}."
+
     def _whole(self, model: bytes, names: Sequence[str], notes: Sequence[str]) -> Painter:
-        session = self._session(self.whole_files(model, names)["whole.onnx"])
-        return WholePainter(self.inputs, session, names, notes)
+        network, note = self._network(self.whole_files(model, names)["whole.onnx"])
+        return WholePainter(self.inputs, network, names, self.share, [*notes, note])
 
     def whole_files(self, model: bytes, names: Sequence[str]) -> dict[str, bytes]:
         """The prepared network in one piece."""
@@ -328,8 +203,9 @@ class _Opener:
         features = self.avatar.remember_features(
             (key, plan.frames.tobytes()), lambda: FeatureCache(edges, plan.frames)
         )
-        halves = self._session(files["independent.onnx"]), self._session(files["dependent.onnx"])
-        return SplitPainter(self.inputs, halves, names, features, [plan.reason])
+        dependent, note = self._network(files["dependent.onnx"])
+        halves = self._session(files["independent.onnx"]), dependent
+        return SplitPainter(self.inputs, halves, names, features, self.share, [plan.reason, note])
 
     def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[Edge]]:
         """Which template frames' features are kept, and what they are."""
@@ -344,6 +220,17 @@ class _Opener:
         return plan, edges
 
 
+def why_not_fused(config: RenderConfig, plan: ThreadPlan) -> str:
+    """Why a configuration does not fuse a prepared network's last layers; empty: it does."""
+    if not config.fuse:
+        return "as configured."
+    if config.precision != "fp32" or first_provider(config.provider) != CPU:
+        return "they are for fp32 on the CPU."
+    if plan.network != 1:
+        return f"a stream has {plan.network or 'any number of'} threads, they take one."
+    return ""
+
+
 def calibration_feeds(
     avatar: Avatar, template: Template, track: FloatArray, names: Sequence[str]
 ) -> list[dict[str, AnyArray]]:
@@ -353,7 +240,7 @@ def calibration_feeds(
         track: taken where the avatar's folder has no features of its own speech.
         names: of the picture and the audio input.
     """
-    inputs, order = _Inputs(template, track, "zero"), np.zeros(1, np.int64)
+    inputs, order = Inputs(template, track, "zero"), np.zeros(1, np.int64)
     config = RenderConfig()
     path = avatar.generator or avatar.path
     return _Opener(avatar, path, inputs, order, config, plan_threads(config))._samples(names)
@@ -372,7 +259,7 @@ def network_of_a_frame(
     """
     if avatar.generator is None:
         raise _no_generator(avatar)
-    inputs = _Inputs(template, track, config.audio_edges)
+    inputs = Inputs(template, track, config.audio_edges)
     opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
     model = read_network(avatar.generator)
     names = input_names(avatar.generator, model, generator_inputs(template.spec))

@@ -8,7 +8,7 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -141,6 +141,18 @@ class Generator:
 def generator_inputs(spec: ModelSpec) -> list[Shape]:
     """Shapes of a generator's picture and audio input, without the batch axis."""
     return [(6, spec.input_size, spec.input_size), spec.audio_shape]
+
+
+class PreparedNetwork(Protocol):
+    """A network that was made ready: arrays ``[n, ...]`` by input name to its outputs.
+
+    Several threads may call it at the same time.
+    """
+
+    provider: str
+
+    def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
+        """Run it."""
 
 
 class Session:
@@ -309,6 +321,11 @@ def _providers(wanted: str) -> list[str]:
         return [CPU]
     _preload_cuda_libraries()
     return [CUDA, CPU]
+
+
+def first_provider(wanted: str) -> str:
+    """The execution provider that ONNX Runtime tries first for ``auto``, ``cpu`` or ``cuda``."""
+    return _providers(wanted)[0]
 
 
 @functools.cache

@@ -175,7 +175,7 @@ class Meter:
         alone = _stage_seconds(timings, "inference")
         if self.measure_inference and config.overlap:
             alone = _inference_alone(avatar, self.speech, config)
-        threads = plan_threads(config).network or available_cores()
+        threads = plan_threads(config).cores or available_cores()
         return timings, timings.steady_seconds, alone, result.provider, threads
 
     def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
@@ -208,7 +208,7 @@ class Meter:
 
 
 def _stage_seconds(timings: Timings, stage: str) -> float:
-    return sum(span.seconds for span in timings.spans if span.stage == stage)
+    return sum(row.seconds for row in timings.stages if row.stage == stage)
 
 
 def _inference_alone(avatar: Avatar, speech: Speech, config: RenderConfig) -> float:

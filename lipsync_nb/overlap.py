@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -78,15 +79,35 @@ def run_ahead(
         >>> list(run_ahead(range(4), 2, "count"))
         [0, 1, 2, 3]
     """
-    stage = _Stage(items, limit, name, wait)
-    try:
-        while True:
+    return run_side_by_side({name: items}, limit, wait)
+
+
+def run_side_by_side(
+    streams: Mapping[str, Iterable[Item]], limit: int, wait: Wait = nullcontext
+) -> Generator[Item]:
+    """Yield an item of each iterable in turn, until the one whose turn it is has no more.
+
+    Each works in a thread of its own, see `run_ahead`; all begin at the first item.
+
+    Args:
+        streams: by the name of its thread.
+        limit: items of each that may wait.
+
+    Example:
+        >>> list(run_side_by_side({"even": range(0, 5, 2), "odd": range(1, 5, 2)}, 2))
+        [0, 1, 2, 3, 4]
+    """
+    with ExitStack() as stack:
+        stages = []
+        for name, items in streams.items():
+            stages.append(_Stage(items, limit, name, wait))
+            stack.callback(stages[-1].stop)
+        for stage in cycle(stages):
             with wait():
                 item = stage.results.get()
-            if isinstance(item, _End):
-                break
-            yield item  # type: ignore[misc]
-        if item.error is not None:
-            raise item.error
-    finally:
-        stage.stop()
+            if not isinstance(item, _End):
+                yield item  # type: ignore[misc]
+            elif item.error is not None:
+                raise item.error
+            else:
+                return

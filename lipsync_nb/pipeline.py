@@ -7,6 +7,7 @@ from collections.abc import Generator as GeneratorType
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from .batching import batch_frames, template_order
 from .compositing import Compositor
 from .generation import open_generator
 from .inference import audio_encoder
-from .overlap import run_ahead
+from .overlap import run_ahead, run_side_by_side
 from .records import (
     FloatArray,
     Frame,
@@ -121,9 +122,7 @@ class FrameStream:
         encoder = None
         if speech.features is None and avatar.audio_encoder is not None:
             with self.timings.stage("open"):
-                encoder = audio_encoder(
-                    avatar.audio_encoder, self.config.provider, self.plan.network
-                )
+                encoder = audio_encoder(avatar.audio_encoder, self.config.provider, self.plan.cores)
         start = time.perf_counter()
         track = speech_features(speech, encoder)
         self.timings.add("features", start, time.perf_counter(), len(track))
@@ -135,7 +134,7 @@ class FrameStream:
     def warm_up(self) -> None:
         """Run the network on a trial batch, so that the first frames do not pay for its start."""
         with self.timings.stage("warm-up"):
-            self.generator.warm_up(min(self.config.batch_size, len(self)))
+            self.generator.warm_up(min(self.generator.batch_size, len(self)))
 
     def recycle(self, frame: Frame) -> None:
         """Give a frame's memory back for a later one; its pixels must not be used any more."""
@@ -156,15 +155,21 @@ class FrameStream:
 
     def predictions(self) -> GeneratorType[Predictions]:
         """What the network paints, batch by batch, without compositing; for use in its place."""
-        return self._ahead(self._painted(), BATCHES_AHEAD, "inference")
+        streams = self.generator.streams
+        if not self.config.overlap or streams == 1:
+            return self._ahead(self._painted(), BATCHES_AHEAD, "inference")
+        painted = {f"inference {k + 1}": self._painted(k, streams) for k in range(streams)}
+        return run_side_by_side(painted, BATCHES_AHEAD, self.timings.waiting)
 
     def _ahead(self, items: GeneratorType[Item], limit: int, name: str) -> GeneratorType[Item]:
         if not self.config.overlap:
             return items
         return run_ahead(items, limit, name, self.timings.waiting)
 
-    def _painted(self) -> GeneratorType[Predictions]:
-        for frames, template_frames in batch_frames(self.order, self.config.batch_size):
+    def _painted(self, number: int = 0, streams: int = 1) -> GeneratorType[Predictions]:
+        """What one of the streams paints: every so many batches one."""
+        batches = batch_frames(self.order, self.generator.batch_size)
+        for frames, template_frames in islice(batches, number, None, streams):
             with self.timings.stage("batch", len(frames)):
                 batch = self.generator.batch(frames, template_frames)
             with self.timings.stage("inference", len(frames)):

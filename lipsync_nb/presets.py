@@ -15,12 +15,16 @@ _PLAIN = RenderConfig(
     overlap=False,
     prepare=False,
     feature_cache="off",
+    streams=1,
+    fuse=False,
 )
 _CACHED = replace(_PLAIN, cache="memory")
 _BATCHED = replace(_CACHED, batch_size=4)
 _PARALLEL = replace(_BATCHED, n_jobs=-1)
 _OVERLAPPED = replace(_PARALLEL, overlap=True, pixels="auto")
 _PREPARED = replace(_OVERLAPPED, prepare=True)
+_STREAMED = replace(_PREPARED, streams=0, batch_size=0, n_jobs=1)
+_FUSED = replace(_STREAMED, fuse=True)
 _ENGINE = RenderConfig()
 
 
@@ -40,6 +44,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset("parallel", "frames composited by one joblib worker a core", _PARALLEL),
     Preset("overlapped", "inference, compositing and encoding at the same time", _OVERLAPPED),
     Preset("prepared", "the network's graph simplified and rewritten", _PREPARED),
+    Preset("streamed", "every core has a frame of its own in the network", _STREAMED),
+    Preset("fused", "the layers on large pictures are computed row by row", _FUSED),
     Preset("engine", "what the network computes from a template frame alone is kept", _ENGINE),
     Preset(
         "int8", "8-bit arithmetic, calibrated on the avatar", replace(_ENGINE, precision="int8")

@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .avatar import Avatar
 from .errors import BenchmarkError
-from .generation import network_of_a_frame
+from .fusion import FusedNetwork
+from .generation import network_of_a_frame, why_not_fused
 from .inference import Session, random_feeds
 from .pipeline import FrameStream
-from .records import RenderConfig, Speech
+from .records import AnyArray, RenderConfig, Speech
 from .rich import RichResult
 from .threads import plan_threads
 
 _KERNEL = "_kernel_time"
+FUSED = "fused rows"
+
+
+@dataclass(frozen=True)
+class _Event:
+    """One run of one operator."""
+
+    name: str
+    kind: str
+    output: str
+    ms: float
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class OperatorRow:
 
     Attributes:
         name: of the node, or of the kind of operator.
-        kind: ONNX Runtime's name of the operator.
+        kind: ONNX Runtime's name of the operator; `FUSED`: layers of a `FusedNetwork`.
         output: shape of its result, empty for a kind.
         count: nodes.
         ms_per_frame: of its kernel.
@@ -51,6 +63,7 @@ class NetworkProfile(RichResult):
     Attributes:
         graph: which graph runs for every frame: the file, whole, or its audio half.
         batch_size: frames at once.
+        threads: that worked on them; a render may run several batches beside each other.
         ms_per_frame: all kernels together.
         kinds: by kind of operator.
         nodes: by node.
@@ -58,15 +71,22 @@ class NetworkProfile(RichResult):
 
     graph: str
     batch_size: int
+    threads: int
     ms_per_frame: float
     kinds: tuple[OperatorRow, ...]
     nodes: tuple[OperatorRow, ...]
 
+    @property
+    def head(self) -> str:
+        """What was measured, and the sum of it, in a line."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads or 'all'} threads"
+        how = f"batches of {self.batch_size}, {threads}"
+        return f"{self.graph}, {how}: {self.ms_per_frame:.2f} ms a frame"
+
     def __str__(self) -> str:
-        head = f"{self.graph}, batches of {self.batch_size}: {self.ms_per_frame:.2f} ms a frame"
         kinds = [f"{row.kind:<28}{row.count:>5}{_figures(row)}" for row in self.kinds[:10]]
         nodes = [f"{row.name[-44:]:<46}{row.output:<20}{_figures(row)}" for row in self.nodes[:10]]
-        return "\n".join([head, "", "by kind", *kinds, "", "the ten longest", *nodes])
+        return "\n".join([self.head, "", "by kind", *kinds, "", "the ten longest", *nodes])
 
 
 def _figures(row: OperatorRow) -> str:
@@ -92,41 +112,97 @@ def profile_network(
     config = config or RenderConfig()
     stream = FrameStream(avatar, speech, config)
     graph, model = network_of_a_frame(avatar, stream.template, stream.track, stream.order, config)
+    plan, batch_size = plan_threads(config), stream.generator.batch_size
+    fused = config.prepare and not why_not_fused(config, plan)
     with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder:
-        session = Session(
-            model,
-            Path(graph),
-            provider=config.provider,
-            num_threads=plan_threads(config).network,
-            batch_size=config.batch_size if config.prepare else 0,
-            profile=Path(folder) / "profile",
-        )
-        feeds = random_feeds(model, config.batch_size)
+
+        def open_session(network: bytes) -> Session:
+            return Session(
+                network,
+                Path(graph),
+                provider=config.provider,
+                num_threads=plan.network,
+                batch_size=batch_size if config.prepare else 0,
+                profile=Path(folder) / "profile",
+            )
+
+        trial = _FusedTrial(model, open_session) if fused else _Trial(open_session(model))
+        feeds = random_feeds(model, batch_size)
         for _ in range(repeats + 1):
-            session(feeds)
-        events = json.loads(session.end_profile().read_text(encoding="utf-8"))
-    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
+            trial.run(feeds)
+        events = trial.events()
     # The first run, of as many kernels as every other, warms up.
-    return _profile(graph, kernels[len(kernels) // (repeats + 1) :], config.batch_size, repeats)
+    events = events[len(events) // (repeats + 1) :]
+    return _profile(graph, events, batch_size, repeats, plan.network)
+
+
+class _Trial:
+    """Runs of a session, and its kernels' events."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def run(self, feeds: dict[str, AnyArray]) -> None:
+        self._session(feeds)
+
+    def events(self) -> list[_Event]:
+        """One for each kernel of each run, in order."""
+        events = json.loads(self._session.end_profile().read_text(encoding="utf-8"))
+        return [
+            _Event(
+                event["name"].removesuffix(_KERNEL),
+                event["args"]["op_name"],
+                _shape(event["args"].get("output_type_shape", [])),
+                event["dur"] / 1000,
+            )
+            for event in events
+            if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)
+        ]
+
+
+class _FusedTrial(_Trial):
+    """The same for a network whose last layers are fused: they are one event of each run."""
+
+    def __init__(self, model: bytes, open_session: Callable[[bytes], Session]) -> None:
+        self._network = FusedNetwork(model, open_session)
+        super().__init__(self._network.head)
+        self._spans: list[_Event] = []
+
+    def run(self, feeds: dict[str, AnyArray]) -> None:
+        values = self._network.begin(feeds)
+        start = time.perf_counter()
+        pictures = self._network.finish(values)
+        seconds = time.perf_counter() - start
+        name = f"the last {self._network.num_layers} convolutions, fused"
+        shape = "x".join(str(size) for size in pictures.shape)
+        self._spans.append(_Event(name, FUSED, shape, 1000 * seconds))
+
+    def events(self) -> list[_Event]:
+        kernels = super().events()
+        each = len(kernels) // len(self._spans)
+        runs = [kernels[k * each : (k + 1) * each] for k in range(len(self._spans))]
+        return [
+            event for run, span in zip(runs, self._spans, strict=True) for event in [*run, span]
+        ]
 
 
 def _profile(
-    graph: str, kernels: list[dict[str, Any]], batch_size: int, repeats: int
+    graph: str, events: list[_Event], batch_size: int, repeats: int, threads: int
 ) -> NetworkProfile:
-    scale = 1 / (1000 * batch_size * repeats)
-    total = sum(event["dur"] for event in kernels) * scale
+    scale = 1 / (batch_size * repeats)
+    total = sum(event.ms for event in events) * scale
     nodes: dict[str, float] = defaultdict(float)
     kinds: dict[str, float] = defaultdict(float)
     details = {}
-    for event in kernels:
-        name, kind = event["name"].removesuffix(_KERNEL), event["args"]["op_name"]
-        nodes[name] += event["dur"] * scale
-        kinds[kind] += event["dur"] * scale
-        details[name] = kind, _shape(event["args"].get("output_type_shape", []))
+    for event in events:
+        nodes[event.name] += event.ms * scale
+        kinds[event.kind] += event.ms * scale
+        details[event.name] = event.kind, event.output
     counts = Counter(kind for kind, _ in details.values())
     return NetworkProfile(
         graph,
         batch_size,
+        threads,
         total,
         _sorted(OperatorRow(k, k, "", counts[k], ms, ms / total) for k, ms in kinds.items()),
         _sorted(OperatorRow(n, *details[n], 1, ms, ms / total) for n, ms in nodes.items()),

@@ -249,7 +249,13 @@ class RenderConfig(Rich):
         8
     """
 
-    batch_size: int = _option(4, "frames the generator gets at once", min=1, max=256, group="speed")
+    batch_size: int = _option(
+        0,
+        "frames the generator gets at once (0: 1 on the CPU, 4 on a GPU)",
+        min=0,
+        max=256,
+        group="speed",
+    )
     n_jobs: int = _option(
         1, "joblib workers that composite frames (-1: one a core)", min=-1, max=256, group="speed"
     )
@@ -268,7 +274,15 @@ class RenderConfig(Rich):
     )
     num_threads: int = _option(
         0,
-        "threads of one network on the CPU (0: as the threads policy says)",
+        "threads of the network on the CPU, of all streams (0: as the threads policy says)",
+        min=0,
+        max=256,
+        group="speed",
+    )
+    streams: int = _option(
+        0,
+        "batches that run through the network at the same time, each on its share of the threads "
+        "(0: on the CPU one a thread where stages overlap, else one)",
         min=0,
         max=256,
         group="speed",
@@ -297,6 +311,12 @@ class RenderConfig(Rich):
     )
     prepare: bool = _option(
         True, "simplify the network's graph once and keep the result", group="network"
+    )
+    fuse: bool = _option(
+        True,
+        "compute the layers on large pictures row by row, in code compiled for this processor "
+        "(fp32 on the CPU, one thread a stream)",
+        group="network",
     )
     feature_cache: Literal["auto", "on", "off"] = _option(
         "auto",

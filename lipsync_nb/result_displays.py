@@ -191,10 +191,7 @@ def _(result: Tuned) -> str:
 
 @html_of.register
 def _(result: NetworkProfile) -> str:
-    head = (
-        f"<h4>{escape(result.graph)}, batches of {result.batch_size}: "
-        f"{result.ms_per_frame:.2f} ms a frame</h4>"
-    )
+    head = f"<h4>{escape(result.head)}</h4>"
     kinds = {row.kind: row.ms_per_frame for row in result.kinds[:10]}
     columns = ["the ten longest nodes", "operator", "output", "ms a frame", "share"]
     return charts.page(

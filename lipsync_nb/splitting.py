@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,8 +72,8 @@ def split_graph(model: onnx.ModelProto, name: str) -> SplitGraph:
     given = [cut.values[edge.name] for edge in edges]
     own = [value for value in model.graph.input if value.name == name]
     return SplitGraph(
-        _part(model, cut, others, given, "independent"),
-        _part(model, cut, [*own, *given], list(model.graph.output), "dependent"),
+        subgraph(model, others, given, "independent"),
+        subgraph(model, [*own, *given], list(model.graph.output), "dependent"),
         edges,
     )
 
@@ -142,27 +142,32 @@ def nodes_of_input(model: onnx.ModelProto, name: str) -> list[str]:
     return [n.name for n in graph.node if n.output[0] in own and n.output[0] not in foreign]
 
 
-def _part(
+def subgraph(
     model: onnx.ModelProto,
-    cut: _Cut,
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
     name: str,
 ) -> onnx.ModelProto:
-    """The nodes between inputs and outputs as a model of their own."""
+    """The nodes between these inputs and outputs, with their weights, as a model of their own.
+
+    Inputs that the outputs do not depend on are left out.
+    """
+    producers = {out: node for node in model.graph.node for out in node.output if out}
     given = {value.name for value in inputs}
     needed, waiting = set(), [value.name for value in outputs]
     while waiting:
         tensor = waiting.pop()
-        if tensor in given or tensor in needed:
+        if tensor in needed:
             continue
         needed.add(tensor)
-        node = cut.producers.get(tensor)
-        waiting.extend(node.input if node is not None else [])
-    nodes = [node for node in model.graph.node if needed.intersection(node.output)]
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    inside = [v for v in model.graph.value_info if v.name in needed]
-    graph = helper.make_graph(nodes, f"{model.graph.name}_{name}", inputs, outputs, weights)
+        if tensor not in given and tensor in producers:
+            waiting.extend(producers[tensor].input)
+    made = needed - given
+    nodes = [node for node in model.graph.node if made.intersection(node.output)]
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in made]
+    inside = [v for v in model.graph.value_info if v.name in made]
+    taken = [value for value in inputs if value.name in needed]
+    graph = helper.make_graph(nodes, f"{model.graph.name}_{name}", taken, list(outputs), weights)
     graph.value_info.extend(inside)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     part.producer_name = model.producer_name

@@ -38,9 +38,10 @@ class StageRow:
 
     Attributes:
         stage: its name.
-        seconds: sum of its own work.
+        seconds: during which it was at work, by one worker or several.
         frames: that it worked on.
-        p50_ms, p95_ms: percentiles of the milliseconds a frame over its pieces of work.
+        p50_ms, p95_ms: percentiles of the milliseconds a frame over its pieces of work, divided
+            among its workers.
     """
 
     stage: str
@@ -261,13 +262,23 @@ def _within(span: Span, begin: float, end: float) -> float:
 
 
 def _row(name: str, spans: Sequence[Span]) -> StageRow:
-    seconds, frames = sum(span.seconds for span in spans), sum(span.frames for span in spans)
+    seconds, frames = _covered(spans), sum(span.frames for span in spans)
     pieces = [span for span in spans if span.frames]
     if not pieces:
         return StageRow(name, seconds, frames)
-    each = np.repeat([1000 * s.seconds / s.frames for s in pieces], [s.frames for s in pieces])
+    scale = 1000 / len({span.worker for span in pieces})
+    each = np.repeat([scale * s.seconds / s.frames for s in pieces], [s.frames for s in pieces])
     p50, p95 = np.percentile(each, [50, 95]).tolist()
     return StageRow(name, seconds, frames, p50, p95)
+
+
+def _covered(spans: Sequence[Span]) -> float:
+    """Seconds in which at least one of the spans ran."""
+    total, end = 0.0, float("-inf")
+    for span in sorted(spans, key=lambda span: span.start_seconds):
+        total += max(0.0, span.end_seconds - max(span.start_seconds, end))
+        end = max(end, span.end_seconds)
+    return total
 
 
 def _line(row: StageRow) -> str:

@@ -63,7 +63,7 @@ def test_only_the_box_changes_and_its_ring_stays(synctalk_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("batch_size", 0, "batch_size: found 0, expected at least 1"),
+        ("batch_size", -1, "batch_size: found -1, expected at least 0"),
         ("batch_size", 2.5, "found 2.5, expected a whole number"),
         ("batch_size", True, "found True, expected a whole number"),
         ("n_jobs", 0, "n_jobs: found 0"),

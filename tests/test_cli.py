@@ -44,7 +44,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, speech_file: 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--batch-size", "0", "batch_size: found 0, expected at least 1."),
+        ("--batch-size", "300", "batch_size: found 300, expected at most 256."),
         ("--crf", "99", "crf: found 99, expected at most 51."),
         ("--n-jobs", "0", "n_jobs: found 0, expected 1 or more, or -1 for one a core."),
     ],

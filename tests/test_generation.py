@@ -150,7 +150,8 @@ def test_any_network_renders_with_the_feature_cache_on(
     found = [frame.data for frame in stream]
     plain = replace(on, feature_cache="off", prepare=False)
     assert_same(lnb.iter_frames(odd, speech, plain), found)
-    assert len(stream.notes) == 1
+    assert "found no Sigmoid" in stream.notes[1]
+    assert len(stream.notes) == 2
     assert ("feature cache on" in stream.notes[0]) == (nodes is ADDED)
 
 
@@ -165,6 +166,10 @@ CONFIGS = {
     "sequential": {"overlap": False},
     "each": {"threads": "each", "warmup": "included"},
     "one thread": {"num_threads": 1, "batch_size": 5},
+    "three streams": {"num_threads": 3, "batch_size": 2},
+    "streams of two": {"num_threads": 4, "streams": 2, "pad_last_batch": False},
+    "more streams than batches": {"num_threads": 9, "batch_size": 8},
+    "not fused": {"fuse": False},
 }
 
 
@@ -332,6 +337,8 @@ def test_no_threads_are_left(avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: P
     def names() -> set[str]:
         return {thread.name for thread in threading.enumerate()}
 
+    workers = {"inference", "inference 1", "inference 2", "composite"}
+
     class Stop(Exception):
         pass
 
@@ -341,13 +348,13 @@ def test_no_threads_are_left(avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: P
 
     with pytest.raises(Stop):
         lnb.render(avatar, speech, tmp_path / "out.mp4", progress=stop_at_ten)
-    assert not {"inference", "composite"} & names()
+    assert not workers & names()
     assert list(tmp_path.iterdir()) == []
-    frames = lnb.iter_frames(avatar, speech, lnb.RenderConfig(batch_size=1, n_jobs=1))
+    frames = lnb.iter_frames(avatar, speech, lnb.RenderConfig(streams=2))
     next(frames)
-    assert {"inference", "composite"} <= names()
+    assert {"inference 1", "inference 2", "composite"} <= names()
     frames.close()
-    assert not {"inference", "composite"} & names()
+    assert not workers & names()
 
 
 def test_an_error_in_the_network_reaches_the_caller(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
@@ -363,20 +370,22 @@ def test_an_error_in_the_network_reaches_the_caller(avatar: lnb.Avatar, speech: 
     done = []
     with pytest.raises(MemoryError, match="no room"):
         done.extend(iter(stream))
-    assert not {"inference", "composite"} & {t.name for t in threading.enumerate()}
+    left = {thread.name.split()[0] for thread in threading.enumerate()}
+    assert not {"inference", "composite"} & left
 
 
 def test_a_slow_receiver_slows_the_network(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     timings = lnb.Timings()
-    config = lnb.RenderConfig(batch_size=1, n_jobs=1)
+    config = lnb.RenderConfig(streams=2)
     stream = lnb.FrameStream(avatar, speech, config, timings)
     frames = iter(stream)
     next(frames)
     threading.Event().wait(2.0)
     painted = sum(span.frames for span in timings.spans if span.stage == "inference")
     frames.close()
-    # A window of 4 with the receiver, one waiting, one in work, and single frames in front.
-    assert painted <= 3 * 4 + 4
+    # A window of 4 with the receiver, one waiting, one in work; in front of them in each stream
+    # two frames that wait and one in work.
+    assert painted <= 3 * 4 + 2 * 3
     assert len(stream) > 20
 
 

@@ -14,6 +14,7 @@ from lipsync_nb.errors import BenchmarkError, ConfigError, NotFoundError
 from lipsync_nb.measuring import Run
 from lipsync_nb.records import Progress
 from lipsync_nb.sweeps import SweepRow
+from lipsync_nb.threads import plan_threads
 from lipsync_nb.timing import StageRow
 
 FRAMES = 6
@@ -67,7 +68,7 @@ def test_lanes_add_up(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     result = lnb.sweep(avatar, speech, overlap=[True, False], repeats=1, max_frames=20)
     for r in result.rows:
         lanes = r.runs[0].lanes
-        assert len(lanes) == (3 if r.config.overlap else 1)
+        assert len(lanes) == (2 + plan_threads(r.config).streams if r.config.overlap else 1)
         for lane in lanes:
             assert lane.seconds == pytest.approx(r.runs[0].seconds, rel=1e-6)
             assert abs(lane.rest_seconds) <= 0.05 * lane.seconds
@@ -158,7 +159,7 @@ def test_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"batch_size": []}, r"batch_size: found \[\], expected a list"),
         ({"batch_size": 4}, "batch_size: found 4, expected a list"),
         ({"precision": "int8"}, "precision: found 'int8', expected a list"),
-        ({"batch_size": [0]}, "batch_size: found 0, expected at least 1"),
+        ({"batch_size": [-1]}, "batch_size: found -1, expected at least 0"),
         ({"precision": ["int4"]}, "precision: found 'int4', expected one of"),
         ({"n_jobs": [200]}, "n_jobs: found 200, expected at most"),
         ({}, "found no field to sweep"),

@@ -1,0 +1,196 @@
+"""Generators with their inputs: batches of output frames to painted pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .batching import make_batch
+from .cache import Template
+from .features import FeatureCache
+from .inference import CPU, Generator, PreparedNetwork, Session, first_provider, generator_inputs
+from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
+from .threads import ThreadPlan
+
+CPU_BATCH, GPU_BATCH = 1, 4
+
+
+class Painter(Protocol):
+    """A generator with its inputs: batches of output frames to painted pictures.
+
+    Attributes:
+        provider: name of the execution provider that is really bound.
+        batching: how batches run, see `OnnxNetwork`.
+        streams: threads that may paint a batch each at the same time.
+        batch_size: frames of a full batch.
+        notes: what was chosen, and what could not be had, a line each.
+    """
+
+    provider: str
+    batching: str
+    streams: int
+    batch_size: int
+    notes: tuple[str, ...]
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        """Inputs for these output frames on these template frames."""
+
+    def __call__(self, batch: Batch) -> Predictions:
+        """Paint them."""
+
+    def warm_up(self, count: int) -> None:
+        """Run once on a batch of this size, of zeros."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What every painter takes its inputs from."""
+
+    template: Template
+    track: FloatArray
+    edges: str
+
+    def batch(
+        self, frames: IndexArray, template_frames: IndexArray, wanted: IndexArray | None = None
+    ) -> Batch:
+        return make_batch(self.template, self.track, frames, template_frames, self.edges, wanted)
+
+    def zeros(self, count: int) -> Batch:
+        """A batch of zeros, for a trial."""
+        visual, audio = generator_inputs(self.template.spec)
+        indices = np.zeros(count, np.int64)
+        pictures = np.zeros((count, *visual), np.float32)
+        sound = np.zeros((count, *audio), np.float32)
+        return Batch(indices, indices, pictures, sound, indices)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the generator shares the processor: batches at the same time, frames of each."""
+
+    streams: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, config: RenderConfig, plan: ThreadPlan) -> Share:
+        """As configured; a GPU shares itself out, and is quicker with several frames at once."""
+        if first_provider(config.provider) == CPU:
+            return cls(plan.streams, config.batch_size or CPU_BATCH)
+        return cls(config.streams or 1, config.batch_size or GPU_BATCH)
+
+
+class PlainPainter:
+    """Runs the network's file as it is."""
+
+    def __init__(
+        self, inputs: Inputs, generator: Generator, share: Share, notes: Sequence[str]
+    ) -> None:
+        self._inputs, self._generator = inputs, generator
+        self.streams, self.batch_size = share.streams, share.batch_size
+        self.provider = generator.network.provider
+        self.batching: str = generator.network.batching
+        self.notes = tuple(notes)
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        return self._inputs.batch(frames, template_frames)
+
+    def __call__(self, batch: Batch) -> Predictions:
+        return self._generator(batch)
+
+    def warm_up(self, count: int) -> None:
+        self(self._inputs.zeros(count))
+
+
+class WholePainter:
+    """Runs a prepared network that takes pictures and audio."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        network: PreparedNetwork,
+        names: Sequence[str],
+        share: Share,
+        notes: Sequence[str],
+    ) -> None:
+        self._inputs, self._network = inputs, network
+        self.streams, self.batch_size = share.streams, share.batch_size
+        self._visual, self._audio = names
+        self.provider, self.batching = network.provider, "dynamic"
+        self.notes = tuple(notes)
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        return self._inputs.batch(frames, template_frames)
+
+    def __call__(self, batch: Batch) -> Predictions:
+        feeds = {self._visual: batch.visual, self._audio: batch.audio}
+        return _predictions(batch, self._network(feeds)[0])
+
+    def warm_up(self, count: int) -> None:
+        self(self._inputs.zeros(count))
+
+
+class SplitPainter:
+    """Runs a network's picture half once for each template frame, its audio half every time."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        halves: tuple[Session, PreparedNetwork],
+        names: Sequence[str],
+        features: FeatureCache,
+        share: Share,
+        notes: Sequence[str],
+    ) -> None:
+        self._inputs, self._features = inputs, features
+        self.streams, self.batch_size = share.streams, share.batch_size
+        self._independent, self._dependent = halves
+        self._visual, self._audio = names
+        self.provider, self.batching = self._dependent.provider, "dynamic"
+        self.notes = tuple(notes)
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        wanted = self._features.missing(template_frames)
+        return self._inputs.batch(frames, template_frames, wanted)
+
+    def __call__(self, batch: Batch) -> Predictions:
+        fresh = self._run_independent(batch)
+        # Slots are views without a copy where they ascend; to and fro, half of them descend.
+        backwards = len(batch) > 1 and batch.template_indices[0] > batch.template_indices[-1]
+        step = -1 if backwards else 1
+        values = self._features.gather(batch.template_indices[::step], fresh)
+        names = [edge.name for edge in self._features.edges]
+        audio = np.ascontiguousarray(batch.audio[::step])
+        feeds = {self._audio: audio, **dict(zip(names, values, strict=True))}
+        return _predictions(batch, self._dependent(feeds)[0][::step])
+
+    def _run_independent(self, batch: Batch) -> dict[int, list[AnyArray]]:
+        """Features of the frames that were not here before; they are kept where they fit."""
+        # A batch may have been made before the one ahead of it filled the cache.
+        rows = np.isin(batch.visual_indices, self._features.missing(batch.visual_indices))
+        if not rows.any():
+            return {}
+        frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
+        room = self._features.room(frames)
+        if room and self._independent.run_into(feeds, room):
+            self._features.mark(frames)
+            return {}
+        outputs = self._independent(feeds)
+        fresh = {}
+        for position, frame in enumerate(frames.tolist()):
+            fresh[frame] = [output[position] for output in outputs]
+            self._features.put(frame, fresh[frame])
+        return fresh
+
+    def warm_up(self, count: int) -> None:
+        batch = self._inputs.zeros(count)
+        self._independent({self._visual: batch.visual})
+        names = [(edge.name, edge.shape, edge.dtype) for edge in self._features.edges]
+        feeds = {name: np.zeros((count, *shape), dtype) for name, shape, dtype in names}
+        self._dependent({self._audio: batch.audio, **feeds})
+
+
+def _predictions(batch: Batch, images: AnyArray) -> Predictions:
+    return Predictions(batch.frame_indices, batch.template_indices, images)

@@ -1,0 +1,139 @@
+"""Writing LLVM code that works on vectors of float32."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+PTR = ir.PointerType()
+OPERANDS = 6
+
+
+@functools.cache
+def lanes() -> int:
+    """float32 numbers in one vector of this processor."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx2") else 4
+
+
+class Emitter:
+    """Writes the body of one kernel."""
+
+    def __init__(self, module: ir.Module, name: str) -> None:
+        self.module, self.lanes = module, lanes()
+        self.vector = ir.VectorType(F32, self.lanes)
+        kind = ir.FunctionType(ir.VoidType(), [PTR] * OPERANDS + [F32])
+        self.function = ir.Function(module, kind, name)
+        self.function.linkage = "internal"
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.x, self.w, self.bias, self.a0, self.a1, self.out, self.t = self.function.args
+
+    def at(self, base: ir.Value, *terms: tuple[ir.Value | int, int]) -> ir.Value:
+        """Address of ``base[sum(index * step)]`` of float32."""
+        total: ir.Value = ir.Constant(I64, 0)
+        for index, step in terms:
+            if isinstance(index, int):
+                index = ir.Constant(I64, index)
+            total = self.b.add(total, self.b.mul(index, ir.Constant(I64, step)))
+        return self.b.gep(base, [total], source_etype=F32)
+
+    def load(self, address: ir.Value, offset: int = 0) -> ir.Value:
+        return self.b.load(self.moved(address, offset), typ=self.vector, align=4)
+
+    def store(self, value: ir.Value, address: ir.Value, offset: int = 0) -> None:
+        self.b.store(value, self.moved(address, offset), align=4)
+
+    def moved(self, address: ir.Value, offset: int) -> ir.Value:
+        if not offset:
+            return address
+        return self.b.gep(address, [ir.Constant(I64, offset)], source_etype=F32)
+
+    def splat(self, number: ir.Value) -> ir.Value:
+        one = self.b.insert_element(
+            ir.Constant(self.vector, ir.Undefined), number, ir.Constant(I32, 0)
+        )
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), zeros)
+
+    def broadcast(self, address: ir.Value, offset: int = 0) -> ir.Value:
+        return self.splat(self.b.load(self.moved(address, offset), typ=F32, align=4))
+
+    def constant(self, values: Sequence[float]) -> ir.Constant:
+        return ir.Constant(self.vector, [float(np.float32(v)) for v in values])
+
+    def every(self, value: float) -> ir.Constant:
+        return self.constant([value] * self.lanes)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        return self.b.call(self.intrinsic(f"llvm.fmuladd.v{self.lanes}f32", kind), [a, b, c])
+
+    def intrinsic(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        known = self.module.globals.get(name)
+        return known if known is not None else ir.Function(self.module, kind, name)
+
+    def relu(self, value: ir.Value) -> ir.Value:
+        zero = self.every(0.0)
+        return self.b.select(self.b.fcmp_ordered(">", value, zero), value, zero)
+
+    @contextmanager
+    def loop(self, stop: int, step: int = 1, carried: Sequence[ir.Value] = ()) -> Iterator[Loop]:
+        """Repeat the body for 0, step, ... below ``stop``; ``carried`` values change with it."""
+        before = self.b.block
+        body, after = (self.function.append_basic_block() for _ in range(2))
+        self.b.branch(body)
+        self.b.position_at_end(body)
+        index = self.b.phi(I64)
+        index.add_incoming(ir.Constant(I64, 0), before)
+        values = []
+        for value in carried:
+            phi = self.b.phi(value.type)
+            phi.add_incoming(value, before)
+            values.append(phi)
+        loop = Loop(index, values)
+        yield loop
+        following = self.b.add(index, ir.Constant(I64, step))
+        index.add_incoming(following, self.b.block)
+        for phi, value in zip(values, loop.values, strict=True):
+            phi.add_incoming(value, self.b.block)
+        again = self.b.icmp_unsigned("<", following, ir.Constant(I64, stop))
+        self.b.cbranch(again, body, after)
+        self.b.position_at_end(after)
+
+    def end(self) -> ir.Function:
+        self.b.ret_void()
+        return self.function
+
+
+class Loop:
+    def __init__(self, index: ir.Value, values: list[ir.Value]) -> None:
+        self.index, self.values = index, list(values)
+
+
+def exp(e: Emitter, value: ir.Value) -> ir.Value:
+    """``exp`` to about 1e-7 of itself: 2 to the whole part, times a polynomial of the rest."""
+    ints = ir.VectorType(I32, e.lanes)
+    kind = ir.FunctionType(e.vector, [e.vector] * 2)
+    low = e.intrinsic(f"llvm.maxnum.v{e.lanes}f32", kind)
+    high = e.intrinsic(f"llvm.minnum.v{e.lanes}f32", kind)
+    value = e.b.call(high, [e.b.call(low, [value, e.every(-87.0)]), e.every(87.0)])
+    scaled = e.b.fmul(value, e.every(1.4426950408889634))
+    floor = e.intrinsic(f"llvm.floor.v{e.lanes}f32", ir.FunctionType(e.vector, [e.vector]))
+    whole = e.b.call(floor, [e.b.fadd(scaled, e.every(0.5))])
+    rest = e.fma(whole, e.every(-0.693359375), value)
+    rest = e.fma(whole, e.every(2.12194440e-4), rest)
+    total = e.every(1 / 5040)
+    for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0):
+        total = e.fma(total, rest, e.every(factor))
+    bias = ir.Constant(ints, [127] * e.lanes)
+    shift = ir.Constant(ints, [23] * e.lanes)
+    power = e.b.shl(e.b.add(e.b.fptosi(whole, ints), bias), shift)
+    return e.b.fmul(total, e.b.bitcast(power, e.vector))

@@ -117,7 +117,8 @@ def _add_tune(commands: Commands) -> None:
 
 def _add_profile(commands: Commands) -> None:
     profile = _command(commands, "profile", "time of each operator of the network", _profile)
-    profile.add_argument("--batch-size", type=int, default=4, help="default: 4")
+    text = "default: as a render takes them"
+    profile.add_argument("--batch-size", type=int, default=0, help=text)
     choices = option_choices("precision")
     profile.add_argument("--precision", choices=choices, default="fp32")
     profile.add_argument("--report", help="also write it as one HTML page")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TypeVar
@@ -49,9 +49,13 @@ class _Stage:
                 iterator.close()
         self.results.put(end)
 
+    def ask_to_stop(self) -> None:
+        """Let the thread end at its next item."""
+        self._stopped.set()
+
     def stop(self) -> None:
         """Let the thread end, and wait until it has."""
-        self._stopped.set()
+        self.ask_to_stop()
         while self._thread.is_alive():
             try:
                 self.results.get(timeout=0.05)
@@ -97,11 +101,10 @@ def run_side_by_side(
         >>> list(run_side_by_side({"even": range(0, 5, 2), "odd": range(1, 5, 2)}, 2))
         [0, 1, 2, 3, 4]
     """
-    with ExitStack() as stack:
-        stages = []
+    stages: list[_Stage] = []
+    try:
         for name, items in streams.items():
             stages.append(_Stage(items, limit, name, wait))
-            stack.callback(stages[-1].stop)
         for stage in cycle(stages):
             with wait():
                 item = stage.results.get()
@@ -111,3 +114,8 @@ def run_side_by_side(
                 raise item.error
             else:
                 return
+    finally:
+        for stage in stages:
+            stage.ask_to_stop()
+        for stage in stages:
+            stage.stop()

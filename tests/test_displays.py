@@ -42,7 +42,7 @@ THINGS: dict[str, tuple[Callable[..., object], list[str]]] = {
         lambda a, s, r: lnb.Speech(features=np.eye(40, 512, dtype=np.float32)),
         ["40 feature rows", "<img"],
     ),
-    "config": (lambda a, s, r: lnb.RenderConfig(batch_size=7), ["<b>7</b>", "default 4", "crf"]),
+    "config": (lambda a, s, r: lnb.RenderConfig(batch_size=7), ["<b>7</b>", "default 0", "crf"]),
     "result": (
         lambda a, s, r: r,
         ["<video", "video/mp4", "inference", "12 frames", "feature cache"],

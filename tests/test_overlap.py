@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from lipsync_nb.overlap import run_ahead
+from lipsync_nb.overlap import run_ahead, run_side_by_side
 
 
 def names() -> list[str]:
@@ -102,3 +102,37 @@ def test_an_interrupt_in_the_consumer_stops_the_producer() -> None:
     gc.collect()
     assert source.made < 100
     assert "ahead-interrupt" not in names()
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3, 7])
+@pytest.mark.parametrize("total", [0, 1, 6, 20])
+def test_streams_take_turns(streams: int, total: int) -> None:
+    parts = {f"side-{k}": range(k, total, streams) for k in range(streams)}
+    assert list(run_side_by_side(parts, 2)) == list(range(total))
+    assert not [name for name in names() if name.startswith("side-")]
+
+
+def test_streams_begin_together_and_stop_together() -> None:
+    """All threads are at work once the first item is there; closing ends every one of them."""
+    sources = {f"side-{k}": Source(10_000) for k in range(3)}
+    items = run_side_by_side(sources, 2)
+    assert not set(sources) & set(names())
+    next(items)
+    assert set(sources) <= set(names())
+    items.close()
+    assert not set(sources) & set(names())
+    assert [source.closed_in for source in sources.values()] == list(sources)
+    assert max(source.made for source in sources.values()) < 10
+
+
+def test_an_error_in_one_stream_stops_the_others() -> None:
+    sources = {"side-good": Source(10_000), "side-bad": Source(10_000, fails_at=2)}
+    found = []
+    with pytest.raises(ValueError, match="broken source"):
+        found.extend(run_side_by_side(sources, 1))
+    items = run_side_by_side({"side-good": Source(9), "side-bad": Source(9, fails_at=2)}, 1)
+    assert [next(items) for _ in range(5)] == [0, 0, 1, 1, 2]
+    with pytest.raises(ValueError, match="broken source"):
+        next(items)
+    assert not {"side-good", "side-bad"} & set(names())
+    assert sources["side-good"].closed_in == "side-good"

@@ -137,11 +137,14 @@ class _Reader:
         return inside
 
     def _is_known(self, node: onnx.NodeProto) -> bool:
-        if not _fits(self._shape(node.output[0])):
+        shape = self._shape(node.output[0])
+        if not _fits(shape):
             return False
         if node.op_type == "Conv":
             return self._is_pointwise(node) or self._is_depthwise(node)
-        return node.op_type in ("Relu", "Add") or (node.op_type == "Resize" and _is_linear(node))
+        if node.op_type == "Add":
+            return all(self._shape(name) == shape for name in node.input)
+        return node.op_type == "Relu" or (node.op_type == "Resize" and _is_linear(node))
 
     def picture(self, name: str) -> None:
         """The end of the network: a convolution to three channels, and what makes bytes of it."""
@@ -152,13 +155,18 @@ class _Reader:
                 raise NetworkError(f"found no {kind} at the end of the network.")
             chain.append(node)
             name = node.input[0]
-        conv, levels = chain[-1], self._array(chain[2].input[1])
+        conv, levels = chain[-1], self._weights.get(chain[2].input[1])
+        if levels is None or levels.dims:
+            raise NetworkError("the picture is not multiplied by one constant at the end.")
         weight = self._weight(conv)
         if weight is None or weight.shape[0] != 3 or weight.shape[2:] != (1, 1):
             raise NetworkError("the last convolution is not a 1x1 convolution to three channels.")
+        if not _fits(self._shape(name)):
+            raise NetworkError(f"the pictures are {self._shape(name)}, too small or of odd width.")
         source = self._row_buffer(self._value(name))
         _, height, width = source.shape
-        kernel = PictureRow(source.channels, width, source.stride, float(levels))
+        scale = float(numpy_helper.to_array(levels))
+        kernel = PictureRow(source.channels, width, source.stride, scale)
         out = Rows(chain[0].output[0], 3, height, width, given=True)
         weights = {"w": weight.reshape(3, -1), "b": self._bias(conv, 3)}
         self.steps.append(Step(kernel, out, {"x": _same(source)}, weights))

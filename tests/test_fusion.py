@@ -218,6 +218,21 @@ def test_layers_of_other_kinds_stay_where_they_are(kind: str) -> None:
         FusedNetwork(stop(kind).SerializeToString(), open_session)
 
 
+@pytest.mark.parametrize("shape", [(6, 1, 1), (1, 64, 64), (6, 1, 64)])
+def test_sums_that_broadcast_stay_where_they_are(shape: tuple[int, ...]) -> None:
+    b = Builder(0)
+    front = b.pointwise(b.add("Add", [b.pointwise("skip", 4, 6), "other"]), 6, 6)
+    z = b.pointwise(b.relu(b.depthwise(b.relu(front), 6)), 6, 6)
+    inputs = {"skip": (4, 64, 64), "other": shape}
+    network = assert_fused_is_plain(b.model(b.pointwise(z, 6, 3), inputs))
+    assert network.num_layers == 4
+
+
+def test_pictures_of_odd_width_stay_where_they_are() -> None:
+    with pytest.raises(NetworkError, match=r"the pictures are \(4, 64, 72\), too small or of odd"):
+        FusedNetwork(unet_end(64, 72).SerializeToString(), open_session)
+
+
 def test_something_must_be_left_in_front() -> None:
     with pytest.raises(NetworkError, match="nothing of the network would be left in front"):
         FusedNetwork(stop("").SerializeToString(), open_session)

@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from dataclasses import fields
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def test_panel_renders(synctalk_folder: Path, speech_file: Path, tmp_path: Path)
     assert panel.job.state == "done", panel.job.error
     assert seen[0].path == tmp_path / "out.mp4"
     assert "<video" in panel.video.value
+    assert seen[0].notes
+    assert "out.mp4<br>" + "<br>".join(map(escape, seen[0].notes)) in panel.message.value
     assert (panel.progress.value, panel.progress.max) == (10, 10)
     assert len(panel.live.value) > 1000
     first = panel.job.avatar

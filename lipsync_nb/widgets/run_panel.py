@@ -209,14 +209,14 @@ class RunPanel(Panel):
     def _show(self, avatar: Avatar, speech: Speech, result: RenderResult) -> None:
         timings = result.timings
         self._text.value = f"{result.num_frames} frames, {timings.steady_fps:.1f} FPS"
-        self._say("; ".join([str(result.path), *result.notes]))
+        self._say(str(result.path), *result.notes)
         if result.path.is_file():
             self.video.value = charts.page(video_html(result.path))
         if self._on_done is not None:
             self._on_done(avatar, speech, result)
 
-    def _say(self, text: str, is_error: bool = False) -> None:
-        self.message.value = charts.note(escape(text), is_error)
+    def _say(self, *lines: str, is_error: bool = False) -> None:
+        self.message.value = charts.note("<br>".join(map(escape, lines)), is_error)
 
     def _set_running(self, running: bool) -> None:
         self.run.disabled, self.cancel.disabled = running, not running

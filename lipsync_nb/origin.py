@@ -29,8 +29,8 @@ from .records import (
     RenderConfig,
     Speech,
 )
+from .sinks import ImageFolderSink
 from .timing import Timings
-from .video import ImageFolderSink
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from .records import (
     Speech,
 )
 from .rich import Rich
+from .sinks import Mp4Sink, Sink, open_sink
 from .threads import plan_threads
 from .timing import Timings
-from .video import Mp4Sink, Sink, open_sink
 
 Item = TypeVar("Item")
 AnySink = TypeVar("AnySink", bound=Sink)

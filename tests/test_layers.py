@@ -43,6 +43,8 @@ LAYERS = [
         "batching",
         "inference",
         "compositing",
+        "soundtrack",
+        "sinks",
         "video",
         "features",
         "preparation",
@@ -89,6 +91,7 @@ NEIGHBOURS = {
     ("row_tails", "row_kernels"),
     ("row_tails", "splitting"),
     ("fusion", "inference"),
+    ("sinks", "soundtrack"),
 }
 
 

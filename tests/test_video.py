@@ -12,7 +12,8 @@ from builders import tone_speech
 import lipsync_nb as lnb
 from lipsync_nb.errors import AvatarError, OutputError
 from lipsync_nb.records import ImageArray, RenderConfig, Speech
-from lipsync_nb.video import ImageFolderSink, Mp4Sink, iter_video, open_sink
+from lipsync_nb.sinks import ImageFolderSink, Mp4Sink, open_sink
+from lipsync_nb.video import iter_video
 
 
 def picture(width: int, height: int, shift: int = 0) -> ImageArray:

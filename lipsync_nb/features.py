@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .limits import free_memory_bytes
 from .records import AnyArray, IndexArray
 from .splitting import Edge
 
@@ -140,17 +140,3 @@ def plan_features(
     size = f"{min(capacity, used) * bytes_per_frame / 1e6:.0f} MB"
     held = "all" if capacity >= used else f"{capacity}"
     return FeaturePlan(kept, f"feature cache on: {what}, {held} are kept in {size}.")
-
-
-def free_memory_bytes() -> int:
-    """RAM that is free or can be freed, by the system's word; very much where it gives none."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            values = dict(line.split(":", 1) for line in file)
-        return int(values["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62

@@ -13,8 +13,8 @@ import psutil
 from .avatar import Avatar
 from .cache import PlanarFrames, Template, estimate_template, patch_of
 from .errors import ConfigError
-from .features import free_memory_bytes
 from .imaging import bgr_to_i420
+from .limits import free_memory_bytes
 from .records import Box, ImageArray, Pixels
 from .rich import RichResult
 

@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from .errors import NetworkError, NotFoundError, ProviderError
 from .graphs import BATCH_AXIS, with_dynamic_batch
 from .records import FEATURE_SIZE, AnyArray, Batch, FloatArray, ImageArray, ModelSpec, Predictions
+from .runtime import ort
 
 ort.set_default_logger_severity(4)
 

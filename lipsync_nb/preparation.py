@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from .errors import LipsyncError, NetworkError
 from .graphs import remove_idle_nodes, with_dynamic_batch, with_picture_output
@@ -23,6 +22,7 @@ from .quantization import Feeds, quantize_static_qdq, to_float16
 from .records import Precision
 from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
+from .runtime import ort
 from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
 
 PREPARATION_VERSION = 4

@@ -11,6 +11,9 @@ PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
     {
         "errors",
+        "limits",
+        "files",
+        "runtime",
         "rich",
         "records",
         "timing",

@@ -1,0 +1,61 @@
+"""Free memory: the machine's, and what is left in each control group that holds the process."""
+
+from pathlib import Path
+
+import pytest
+
+from lipsync_nb.limits import free_memory_bytes
+
+GIB = 2**30
+
+
+def system(root: Path, files: dict[str, str]) -> Path:
+    """A folder that looks like a Linux system's proc and sys."""
+    files = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable:  {8 * 2**20} kB\n", **files}
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def group(folder: str, limit: str, used: int, names: tuple[str, str, str]) -> dict[str, str]:
+    stat = f"anon 5\n{names[2]} {GIB // 4}\nslab 3\n"
+    values = {names[0]: limit, names[1]: str(used), "memory.stat": stat}
+    return {f"sys/fs/cgroup/{folder}{name}": text + "\n" for name, text in values.items()}
+
+
+V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def test_without_groups_it_is_the_machine(tmp_path: Path) -> None:
+    assert free_memory_bytes(system(tmp_path, {})) == 8 * GIB
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (group("a/b/", str(2 * GIB), GIB, V2), GIB + GIB // 4),
+        (group("a/", str(2 * GIB), GIB, V2) | group("a/b/", "max", GIB, V2), GIB + GIB // 4),
+        (group("", str(2 * GIB), GIB, V2), GIB + GIB // 4),
+        (group("a/b/", str(GIB), 2 * GIB, V2), 0),
+        (group("a/b/", "max", GIB, V2), 8 * GIB),
+        (group("a/b/", str(64 * GIB), GIB, V2), 8 * GIB),
+    ],
+    ids=["own", "parent", "of a container", "over the limit", "no limit", "more than there is"],
+)
+def test_version_2(tmp_path: Path, files: dict[str, str], expected: int) -> None:
+    root = system(tmp_path, {"proc/self/cgroup": "0::/a/b\n", **files})
+    assert free_memory_bytes(root) == expected
+
+
+def test_version_1(tmp_path: Path) -> None:
+    files = group("memory/job/", str(2 * GIB), GIB, V1)
+    lines = "12:cpu,cpuacct:/job\n5:memory:/job\n1:name=systemd:/x\n"
+    root = system(tmp_path, {"proc/self/cgroup": lines, **files})
+    assert free_memory_bytes(root) == GIB + GIB // 4
+
+
+def test_this_machine_has_some() -> None:
+    assert 2**20 < free_memory_bytes() < 2**50

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +27,60 @@ DEMO_SPEECH = "hello"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0: done, 2: bad input (one sentence on stderr), 130: interrupted."""
+    """Run the command line.
+
+    Returns:
+        0: done; 2: bad input (one sentence on stderr); 130, 143: ended by Ctrl-C or SIGTERM.
+    """
+    _accept_any_name()
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with _ended_in_order():
+            options.run(options)
     except LipsyncError as error:
-        print(f"lipsync-nb: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except KeyboardInterrupt:
-        print("lipsync-nb: interrupted, nothing was written.", file=sys.stderr)
+        _say("interrupted, nothing was written.")
         return 130
+    except _Terminated:
+        _say("ended by SIGTERM, nothing was written.")
+        return 143
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: everything is closed and removed on the way out, as for Ctrl-C."""
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM ends the body with `_Terminated`, in the main thread; elsewhere it stays as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _accept_any_name() -> None:
+    """Let names that a console's encoding does not have be printed with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(sentence: str) -> None:
+    """Print one line on stderr, where somebody listens."""
+    with suppress(OSError, ValueError):
+        print(f"lipsync-nb: {sentence}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from .batching import make_batch
 from .cache import Template
 from .errors import NetworkError
 from .features import FeatureCache, FeaturePlan, plan_features
+from .files import cache_folders
 from .fusion import FusedNetwork
 from .inference import (
     CPU,
@@ -30,7 +31,6 @@ from .inference import (
 )
 from .painters import Inputs, Painter, PlainPainter, Share, SplitPainter, WholePainter
 from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
-from .prepared import cache_folders
 from .records import (
     FEATURE_SIZE,
     AnyArray,

@@ -13,7 +13,8 @@ import onnx
 
 from .audio import speech_features
 from .avatar import Avatar, demo_folder
-from .errors import ConfigError, NetworkError, OutputError
+from .errors import ConfigError, NetworkError
+from .files import write_file
 from .generation import calibration_feeds
 from .inference import audio_encoder, generator_inputs, input_names, read_network
 from .measuring import Meter, Run, RunProgress, Spread
@@ -56,14 +57,7 @@ class QuantizedNetwork(RichResult):
         Raises:
             OutputError: it cannot be written.
         """
-        path = Path(path)
-        partial = path.with_name(f".partial-{path.name}")
-        try:
-            partial.write_bytes(self.model)
-            partial.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-        return path
+        return write_file(path, self.model)
 
     def __repr__(self) -> str:
         return f"QuantizedNetwork({self.precision!r}, {self.size_bytes} bytes)"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import numpy as np
 import onnx
 
 from .errors import LipsyncError, NetworkError
+from .files import writable_folder, write_file
 from .graphs import remove_idle_nodes, with_dynamic_batch, with_picture_output
-from .prepared import writable_folder
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .records import Precision
 from .requantizing import share_concat_ranges
@@ -93,19 +91,8 @@ def _write_files(folder: Path, stem: str, files: dict[str, bytes]) -> None:
     """Write the files, then their index, each at once: without the index they do not count."""
     entries = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     for name, content in files.items():
-        _write_at_once(folder / f"{stem}-{name}", content)
-    _write_at_once(folder / f"{stem}.json", json.dumps(entries).encode())
-
-
-def _write_at_once(path: Path, content: bytes) -> None:
-    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
+        write_file(folder / f"{stem}-{name}", content)
+    write_file(folder / f"{stem}.json", json.dumps(entries).encode())
 
 
 def simplify(model_bytes: bytes) -> bytes:

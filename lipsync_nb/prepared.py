@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -21,12 +20,12 @@ import numpy as np
 
 from .cache import PlanarFrames
 from .errors import AvatarError
+from .files import cache_folders, writable_folder
 from .imaging import even_box
 from .records import Box, ImageArray, Pixels
 
 FORMAT_VERSION = 1
 META_FILE, FRAMES_FILE, PATCHES_FILE = "template.json", "frames.npy", "patches.npy"
-CACHE_FOLDER = ".lipsync_nb"
 _PARTIAL = ".partial-"
 _ABANDONED_SECONDS = 3600.0
 _NUM_PROBES, _PROBE_BYTES = 16, 4096
@@ -74,53 +73,6 @@ def fingerprint(files: Iterable[Path], boxes: Iterable[Box]) -> str:
         digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     digest.update(repr([(box.x1, box.y1, box.x2, box.y2) for box in boxes]).encode())
     return digest.hexdigest()
-
-
-def user_cache_folder() -> Path:
-    """``LIPSYNC_NB_CACHE``, or ``lipsync_nb`` in the system's folder for users' caches."""
-    own = os.environ.get("LIPSYNC_NB_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base and sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-    elif not base and sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    return Path(base or Path.home() / ".cache") / "lipsync_nb"
-
-
-def cache_folders(avatar: Path) -> list[Path]:
-    """Where prepared forms of an avatar may lie, the first choice first.
-
-    Beside the avatar's files, then in the user's cache; ``LIPSYNC_NB_CACHE`` alone where set, and
-    the user's cache alone for what belongs to this package.
-    """
-    root, package = avatar.resolve(), Path(__file__).resolve().parent
-    place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    elsewhere = user_cache_folder() / f"{root.name}-{place}"
-    is_ours = root.is_relative_to(package) or root.is_relative_to(package.parent / "data")
-    if is_ours or os.environ.get("LIPSYNC_NB_CACHE"):
-        return [elsewhere]
-    beside = root / CACHE_FOLDER if root.is_dir() else root.parent / CACHE_FOLDER / root.name
-    return [beside, elsewhere]
-
-
-def writable_folder(folders: Sequence[Path]) -> Path:
-    """The first of these that exists or can be made, and can be written in.
-
-    Raises:
-        OSError: none can.
-    """
-    failure: OSError = OSError("no folder given")
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            os.rmdir(tempfile.mkdtemp(prefix=_PARTIAL, dir=folder))
-        except OSError as error:
-            failure = error
-            continue
-        return folder
-    raise failure
 
 
 def open_or_write(

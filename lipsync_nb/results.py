@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import BenchmarkError, NotFoundError, OutputError
+from .errors import BenchmarkError, NotFoundError
+from .files import write_file
 
 FORMAT_VERSION = 2
 
@@ -19,7 +20,6 @@ def write_results(path: str | Path, kind: str, data: Mapping[str, Any]) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    path = Path(path)
     content = json.dumps({"kind": kind, "version": FORMAT_VERSION, **data}, indent=1)
     return write_text(path, content)
 
@@ -30,14 +30,7 @@ def write_text(path: str | Path, content: str) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-    return path
+    return write_file(path, content.encode("utf-8"))
 
 
 def read_results(path: str | Path, kind: str) -> dict[str, Any]:

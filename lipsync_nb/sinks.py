@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +14,13 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from .errors import OutputError
-from .imaging import bgr_to_i420, i420_planes, i420_to_bgr, pad_to_even, write_image
+from .files import Partial, cannot_write
+from .imaging import bgr_to_i420, encode_picture, i420_planes, i420_to_bgr, pad_to_even
 from .records import ImageArray, RenderConfig, Speech
 from .soundtrack import SoundTrack
 
 _BT709 = 1
+_FASTSTART = {"movflags": "+faststart"}
 
 
 class Sink(Protocol):
@@ -65,13 +65,24 @@ def open_sink(
     )
 
 
-def _parent_of(path: Path) -> Path:
-    parent = path.absolute().parent
+def _checked(path: str | Path) -> Path:
+    """An output's path, whose folder is there and can be written in."""
+    if not str(path):
+        raise OutputError("the output's name is empty, expected NAME.mp4 or a folder name.")
+    path = Path(path)
+    parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
         raise OutputError(f"{path}: its folder {parent} does not exist.")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{path}: its folder {parent} is not writable.")
-    return parent
+    return path
+
+
+def _partial(path: Path, suffix: str = "", is_folder: bool = False) -> Partial:
+    try:
+        return Partial(path, suffix, is_folder)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 class ImageFolderSink:
@@ -82,12 +93,15 @@ class ImageFolderSink:
     """
 
     def __init__(self, path: str | Path, config: RenderConfig) -> None:
-        self.path = Path(path)
-        parent = _parent_of(self.path)
+        self.path = _checked(path)
+        if self.path.is_symlink():
+            raise OutputError(f"{self.path}: is a link, expected a new or empty folder.")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise OutputError(f"{self.path}: already there, expected a new or empty folder.")
+        if self.path.resolve() == Path.cwd():
+            raise OutputError(f"{self.path}: is the folder you are in, expected a new one.")
         self._config = config
-        self._partial = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.partial-", dir=parent))
+        self._partial = _partial(self.path, is_folder=True)
         self._count = 0
 
     def __enter__(self) -> ImageFolderSink:
@@ -96,8 +110,12 @@ class ImageFolderSink:
     def write(self, image: ImageArray) -> None:
         if image.ndim == 2:
             image = i420_to_bgr(image)
-        name = self._partial / f"{self._count:06d}.{self._config.image_format}"
-        write_image(name, image, self._config.jpeg_quality)
+        suffix = f".{self._config.image_format}"
+        content = encode_picture(image, suffix, self._config.jpeg_quality)
+        try:
+            (self._partial.path / f"{self._count:06d}{suffix}").write_bytes(content)
+        except OSError as failure:
+            raise cannot_write(self.path, failure) from failure
         self._count += 1
 
     def __exit__(
@@ -106,11 +124,13 @@ class ImageFolderSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        self._partial.chmod(0o755)
-        os.replace(self._partial, self.path)
+        try:
+            if kind is None:
+                self._partial.put_in_place()
+        except OSError as failure:
+            raise cannot_write(self.path, failure) from failure
+        finally:
+            self._partial.discard()
 
 
 # The fast presets leave out what makes a still background cheap; it costs little time and saves
@@ -145,22 +165,26 @@ class Mp4Sink:
         config: RenderConfig,
         threads: int = 0,
     ) -> None:
-        self.path = Path(path)
-        parent = _parent_of(self.path)
-        if self.path.is_dir():
-            raise OutputError(f"{self.path}: is a folder, expected a file name.")
+        self.path = _checked(path)
+        if self.path.exists() and not self.path.is_file():
+            kind = "a folder" if self.path.is_dir() else "not a file"
+            raise OutputError(f"{self.path}: is {kind}, expected a file name.")
         self._fps, self._config, self._speech = fps, config, speech
         self._threads = threads
-        handle, name = tempfile.mkstemp(
-            prefix=f".{self.path.stem}.partial-", suffix=".mp4", dir=parent
-        )
-        os.close(handle)
-        self._partial = Path(name)
-        self._container = av.open(name, "w", options={"movflags": "+faststart"})
+        self._partial = _partial(self.path, ".mp4")
+        self._name = _NameForFfmpeg(self._partial.path)
+        self._container = self._opened()
         self._video: Any = None
         self._planes: ImageArray | None = None
         self._sound: SoundTrack | None = None
         self._count = 0
+
+    def _opened(self) -> Any:
+        try:
+            return av.open(self._name.text, "w", options=_FASTSTART)
+        except (av.FFmpegError, OSError) as failure:
+            self._partial.discard()
+            raise cannot_write(self.path, failure) from failure
 
     def __enter__(self) -> Mp4Sink:
         return self
@@ -181,6 +205,12 @@ class Mp4Sink:
             self._sound = SoundTrack(self._container, self._speech, self._config.audio_bitrate)
 
     def write(self, image: ImageArray) -> None:
+        try:
+            self._write(image)
+        except (av.FFmpegError, OSError) as failure:
+            raise cannot_write(self.path, failure) from failure
+
+    def _write(self, image: ImageArray) -> None:
         planes = image if image.ndim == 2 else self._convert(pad_to_even(image))
         if self._video is None:
             self._open_streams(planes)
@@ -201,8 +231,7 @@ class Mp4Sink:
         if self._sound is not None:
             self._sound.finish(self._count / self._fps)
         self._container.close()
-        self._partial.chmod(0o644)
-        os.replace(self._partial, self.path)
+        self._partial.put_in_place()
 
     def __exit__(
         self,
@@ -214,18 +243,37 @@ class Mp4Sink:
             if kind is None:
                 self._finish()
         except (av.FFmpegError, OSError) as failure:
-            raise OutputError(f"{self.path}: cannot be written ({failure}).") from failure
+            raise cannot_write(self.path, failure) from failure
         finally:
             if self._sound is not None:
                 self._sound.close()
-            if self._partial.exists():
-                self._discard()
+            # A container whose header was never written cannot be closed in order.
+            with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+                self._container.close()
+            self._name.close()
+            self._partial.discard()
 
-    def _discard(self) -> None:
-        # A container whose header was never written cannot be closed in order.
-        with contextlib.suppress(av.FFmpegError, OSError, ValueError):
-            self._container.close()
-        self._partial.unlink(missing_ok=True)
+
+class _NameForFfmpeg:
+    """A file's name that PyAV can pass on: absolute, so that no colon makes it a protocol.
+
+    PyAV ends the process at a name that is not UTF-8. On Linux the folder of such a file has
+    another name for as long as it is held open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._folder: int | None = None
+        self.text = os.path.abspath(path)
+        try:
+            self.text.encode("utf-8")
+        except UnicodeEncodeError:
+            self._folder = os.open(path.parent, os.O_RDONLY)
+            self.text = f"/proc/self/fd/{self._folder}/{path.name}"
+
+    def close(self) -> None:
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
 
 
 def _video_frame(planes: ImageArray) -> av.VideoFrame:

@@ -11,9 +11,9 @@ import numpy as np
 
 from .avatar import Avatar
 from .errors import BenchmarkError, LipsyncError, NetworkError
+from .files import user_cache_folders, writable_folder
 from .machine import environment
 from .measuring import Meter, RunProgress, Spread
-from .prepared import user_cache_folder, writable_folder
 from .records import FEATURE_SIZE, Progress, RenderConfig, Speech
 from .results import read_results, write_results
 from .rich import RichResult
@@ -192,7 +192,10 @@ def _digest(avatar: Avatar, base: RenderConfig) -> str:
 
 def _remembered(digest: str) -> Tuned | None:
     """A result that was kept; None where there is none that can be used."""
-    path = user_cache_folder() / "tuned" / f"{digest}.json"
+    names = [folder / "tuned" / f"{digest}.json" for folder in user_cache_folders()]
+    path = next((name for name in names if name.is_file()), None)
+    if path is None:
+        return None
     try:
         data = read_results(path, KIND)
         speeds = {name: Spread(**speed) for name, speed in data["speeds"].items()}
@@ -210,7 +213,7 @@ def _remember(digest: str, result: Tuned) -> None:
     }
     names: Sequence[str] = (digest, "last")
     try:
-        folder = writable_folder([user_cache_folder() / "tuned"])
+        folder = writable_folder([folder / "tuned" for folder in user_cache_folders()])
         for name in names:
             write_results(folder / f"{name}.json", KIND, data)
     except OSError:

@@ -75,6 +75,8 @@ NEIGHBOURS = {
     ("records", "rich"),
     ("timing", "rich"),
     ("results", "errors"),
+    ("results", "files"),
+    ("files", "errors"),
     ("threads", "records"),
     ("presets", "errors"),
     ("presets", "records"),

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.prepared import CACHE_FOLDER, FORMAT_VERSION, META_FILE
+from lipsync_nb.files import CACHE_FOLDER
+from lipsync_nb.prepared import FORMAT_VERSION, META_FILE
 
 
 @pytest.fixture
@@ -125,9 +127,12 @@ def test_a_source_that_changes_after_loading_is_an_error(folder: Path) -> None:
         avatar.open_template("mmap")
 
 
-def test_without_a_place_to_write_it_stays_in_memory(folder: Path) -> None:
+def test_without_a_place_to_write_it_stays_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file stands where each of the folders would be (a superuser writes anywhere else)."""
     (folder / CACHE_FOLDER).write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", os.environ["XDG_CACHE_HOME"])
     Path(os.environ["XDG_CACHE_HOME"]).write_text("")
     with pytest.warns(UserWarning, match="cannot be written .*; kept in memory instead"):
         template = lnb.load_avatar(folder).open_template("mmap", "i420")

@@ -97,6 +97,16 @@ class Timings(Rich):
         self.num_frames = 0
         self.wall_seconds = 0.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock: a copy, in this process or another, has its own."""
+        with self._lock:
+            state = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            return {**state, "_spans": list(self._spans), "_waits": list(self._waits)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     @contextmanager
     def stage(self, name: str, frames: int = 0) -> Iterator[None]:
         """Time the body as a stage's own work on so many frames."""

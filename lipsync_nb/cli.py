@@ -7,6 +7,7 @@ import io
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _accept_any_name()
     options = _parser().parse_args(arguments)
     try:
-        with _ended_in_order():
+        with _ended_in_order(), _warnings_as_lines():
             options.run(options)
     except LipsyncError as error:
         _say(str(error))
@@ -68,6 +69,22 @@ def _ended_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Each warning is a line of its own, once, without the place in the code."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **place: Any) -> None:
+        text = str(message)
+        if text not in said:
+            said.add(text)
+            _say(text)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _accept_any_name() -> None:

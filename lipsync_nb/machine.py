@@ -8,11 +8,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+import llvmlite.binding as llvm
 import psutil
 
 from .threads import available_cores
 
 _SAMPLE_SECONDS = 0.05
+# As LLVM names them: what works on 8-bit and 32-bit numbers, on x86-64 and Arm.
+_INSTRUCTIONS = (
+    "avx", "avx2", "fma", "avx512f", "avx512vnni", "avxvnni", "amx-int8",
+    "neon", "dotprod", "i8mm", "sve",
+)  # fmt: skip
 _PACKAGES = (
     "lipsync_nb",
     "onnxruntime-gpu",
@@ -54,12 +60,27 @@ def environment() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cores": str(available_cores()),
         "processor": _processor(),
+        "instructions": instruction_sets() or "unknown",
         "python": platform.python_version(),
     }
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def instruction_sets() -> str:
+    """Those of this processor's vector instructions that decide how fast networks run.
+
+    Example:
+        >>> "avx2" in instruction_sets()  # doctest: +SKIP
+        True
+    """
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know them for every kind of processor
+        return ""
+    return " ".join(name for name in _INSTRUCTIONS if features.get(name))
 
 
 def _processor() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,39 @@ def i420_to_bgr(picture: ImageArray) -> ImageArray:
     size = luma.shape[1], luma.shape[0]
     full = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in chroma]
     return np.asarray(cv2.transform(cv2.merge([luma, *full]), _TO_BGR), np.uint8)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a stored picture becomes upright: rows and columns changed, then mirrored.
+
+    Attributes:
+        transpose: rows become columns, about the diagonal from the upper left.
+        flip_x, flip_y: mirrored left to right, top to bottom, after that.
+    """
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+
+def turned(image: ImageArray, turn: Turn) -> ImageArray:
+    """A picture ``[h, w]`` or ``[h, w, 3]`` made upright; the same array where it is so."""
+    if turn.transpose:
+        image = np.asarray(cv2.transpose(image), np.uint8)
+    if turn.flip_x or turn.flip_y:
+        code = -1 if turn.flip_x and turn.flip_y else int(turn.flip_x)
+        image = np.asarray(cv2.flip(image, code), np.uint8)
+    return image
+
+
+def turned_i420(picture: ImageArray, turn: Turn) -> ImageArray:
+    """An I420 picture ``[H * 3 / 2, W]`` made upright, plane by plane."""
+    if turn == Turn():
+        return picture
+    planes = [turned(plane, turn) for plane in i420_planes(picture)]
+    width = planes[0].shape[1]
+    return np.concatenate([plane.reshape(-1, width) for plane in planes])
 
 
 def pad_to_even(image: ImageArray) -> ImageArray:

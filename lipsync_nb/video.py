@@ -1,128 +1,265 @@
-"""Video in, through ffmpeg's libraries (PyAV)."""
+"""Video in, through ffmpeg's libraries (PyAV): in order, or single frames."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import threading
 from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace
 
 from .errors import AvatarError
+from .imaging import Turn, turned, turned_i420
 from .records import ImageArray
+from .video_index import Entry, OpenVideo, VideoIndex, errors_of, read_index
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _BT709 = 1
 
 
 def iter_video(path: str | Path) -> Iterator[ImageArray]:
-    """Yield the frames of a video as uint8 ``[H, W, 3]`` BGR, in presentation order.
+    """Yield the frames of a video as uint8 ``[H, W, 3]`` BGR, upright, in presentation order.
 
     Colours follow the file's own tags; untagged files are read as BT.601, as OpenCV does.
 
     Raises:
-        AvatarError: the file is not decodable, holds no pictures, or breaks off.
+        AvatarError: the file is not decodable, holds no pictures, is damaged or breaks off.
     """
-    for frame in _decode(path):
-        yield _bgr(frame)
-
-
-def iter_video_planes(path: str | Path) -> Iterator[tuple[ImageArray, ImageArray]]:
-    """Yield each frame twice: I420 as decoded, and BGR as `iter_video` gives it.
-
-    Files that are tagged BT.709 are taken as they are; others are converted to it.
-
-    Yields:
-        uint8 ``[H * 3 / 2, W]`` I420 (BT.709, limited range), and uint8 ``[H, W, 3]`` BGR.
-
-    Raises:
-        AvatarError: as `iter_video`, or the height or width is odd.
-    """
-    for frame in _decode(path):
-        if frame.width % 2 or frame.height % 2:
-            raise AvatarError(f"{path}: is {frame.width}x{frame.height}, I420 needs even sizes.")
-        yield _i420(frame), _bgr(frame)
-
-
-def _bgr(frame: av.VideoFrame) -> ImageArray:
-    return frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
-
-
-def _i420(frame: av.VideoFrame) -> ImageArray:
-    limited = frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
-    if frame.format.name != "yuv420p" or frame.colorspace != _BT709 or not limited:
-        frame = frame.reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
-    return frame.to_ndarray().astype(np.uint8, copy=False)
-
-
-def _decode(path: str | Path) -> Iterator[av.VideoFrame]:
-    with _open_video(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        count = 0
-        for frame in container.decode(stream):
-            yield frame
-            count += 1
-        if count < stream.frames:
-            raise AvatarError(f"{path}: breaks off after {count} of {stream.frames} frames.")
-
-
-@contextlib.contextmanager
-def _open_video(path: str | Path) -> Iterator[Any]:
-    """The opened file; ffmpeg's errors in the body become `AvatarError`."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise AvatarError(f"{path}: found no pictures, expected a video.")
-            yield container
-    except av.FFmpegError as error:
-        raise AvatarError(f"{path}: not decodable as video ({error.strerror}).") from error
+    video = VideoFile(path)
+    for frame in video.decoded():
+        yield video.bgr(frame)
 
 
 class VideoFile:
-    """A video whose frames are read one by one, the file opened anew for each.
+    """A video: its frames in order, or any one of them. Several threads may read.
+
+    A frame is what decoding from the start gives. Single frames are decoded from a packet that is
+    known to give the same, and where none is known, from the start; the place that was read last
+    is remembered, so that reading on costs no more than decoding on.
 
     Args:
-        path: the file. Its packets are listed once, without decoding them.
+        path: the file. Its packets are listed once; where they do not tell the frames, these are
+            decoded once to count them.
 
     Raises:
-        AvatarError: the file is not readable as a video.
+        AvatarError: the file is not readable as a video, or breaks off.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
-        with _open_video(path) as container:
-            packets = container.demux(container.streams.video[0])
-            times = [p.pts for p in packets if p.size and not p.is_discard]
-        known = [time for time in times if time is not None]
-        self._count = len(times)
-        self._times = sorted(known) if len(set(known)) == len(times) else []
+        self.index = read_index(path)
+        self._by_count = False
+        self._lock = threading.Lock()
+        self._cursor: _Cursor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None, "_cursor": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.index)
+
+    def count_exactly(self) -> None:
+        """Count the frames by decoding them, where the packets told their number so far."""
+        if not self.index.is_exact:
+            self.index = read_index(self.path, exactly=True)
+
+    @cached_property
+    def _first(self) -> tuple[tuple[int, int, int], Turn, Fraction]:
+        """Shape of the upright frames, how they come to be so, and their pixels' aspect."""
+        with OpenVideo(self.path) as video, errors_of(self.path):
+            frame = next(video.container.decode(video.stream), None)
+            aspect = Fraction(video.stream.sample_aspect_ratio or 1)
+        if frame is None:
+            raise AvatarError(f"{self.path}: found no pictures, expected a video.")
+        turn = _turn_of(frame)
+        height, width = frame.height, frame.width
+        if turn.transpose:
+            height, width, aspect = width, height, 1 / aspect
+        return (height, width, 3), turn, aspect
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(H, W, 3)`` of the first frame, upright."""
+        return self._first[0]
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel by its height, upright; 1 where the file does not say."""
+        return self._first[2]
+
+    def decoded(self) -> Iterator[av.VideoFrame]:
+        """All frames in order, as ffmpeg's; see `bgr` and `i420`.
+
+        Raises:
+            AvatarError: a frame is damaged, or there are other numbers of them than listed.
+        """
+        count = 0
+        with OpenVideo(self.path) as video, errors_of(self.path):
+            for frame in video.container.decode(video.stream):
+                yield self._checked(count, frame)
+                count += 1
+        if count != len(self):
+            what = "breaks off after" if count < len(self) else "has more than its packets tell:"
+            raise AvatarError(f"{self.path}: {what} {count} of {len(self)} frames.")
+
+    def _checked(self, index: int, frame: av.VideoFrame) -> av.VideoFrame:
+        if frame.is_corrupt:
+            raise AvatarError(f"{self.path}: frame {index} is damaged.")
+        return frame
+
+    def bgr(self, frame: av.VideoFrame) -> ImageArray:
+        """A decoded frame as uint8 ``[H, W, 3]`` BGR, upright."""
+        image = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
+        return turned(image, self._first[1])
+
+    def i420(self, frame: av.VideoFrame) -> ImageArray:
+        """A decoded frame as uint8 ``[H * 3 / 2, W]`` I420 (BT.709, limited range), upright.
+
+        Files that are tagged BT.709 are taken as they are; others are converted to it.
+
+        Raises:
+            AvatarError: the height or width is odd.
+        """
+        if frame.width % 2 or frame.height % 2:
+            size = f"{frame.width}x{frame.height}"
+            raise AvatarError(f"{self.path}: is {size}, I420 needs even sizes.")
+        limited = frame.color_range in (ColorRange.UNSPECIFIED, ColorRange.MPEG)
+        if frame.format.name != "yuv420p" or frame.colorspace != _BT709 or not limited:
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+        return turned_i420(frame.to_ndarray().astype(np.uint8, copy=False), self._first[1])
 
     def read(self, index: int) -> ImageArray:
         """Frame of this number, uint8 ``[H, W, 3]`` BGR, equal to that of `iter_video`.
 
-        Decodes from the key frame before it, or from the start where frames bear no times.
+        Raises:
+            AvatarError: it cannot be decoded.
         """
-        with _open_video(self.path) as container:
-            frame = self._find(container, index)
-            if frame is None:
-                raise AvatarError(f"{self.path}: found no frame {index} of {self._count}.")
-            return _bgr(frame)
+        return self.bgr(self.frame(index))
 
-    def _find(self, container: Any, index: int) -> av.VideoFrame | None:
-        stream = container.streams.video[0]
-        frames = container.decode(stream)
-        if not self._times:
-            return next(itertools.islice(frames, index, None), None)
-        container.seek(self._times[index], stream=stream, backward=True)
-        wanted = self._times[index]
-        return next((frame for frame in frames if frame.pts == wanted), None)
+    def frame(self, index: int) -> av.VideoFrame:
+        """Frame of this number as ffmpeg's, equal to that of `decoded`."""
+        if not 0 <= index < len(self):
+            raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.")
+        entry = None if self._by_count else self.index.entry_of(index)
+        try:
+            return self._found(index, entry)
+        except _LostError:
+            # The file's own list is not what decoding gives: from here on frames are counted.
+            self._by_count = True
+        try:
+            return self._found(index, None)
+        except _LostError as error:
+            raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.") from error
+
+    def _found(self, index: int, entry: Entry | None) -> av.VideoFrame:
+        with self._lock:
+            cursor, self._cursor = self._cursor, None
+        try:
+            if cursor is None or not cursor.reaches(index, entry):
+                if cursor is not None:
+                    cursor.close()
+                cursor = _Cursor(self.path, self.index, entry)
+            frame = cursor.at(index)
+        except BaseException:
+            if cursor is not None:
+                cursor.close()
+            raise
+        with self._lock:
+            cursor, self._cursor = self._cursor, cursor
+        if cursor is not None:
+            cursor.close()
+        return self._checked(index, frame)
+
+
+class _LostError(Exception):
+    """Decoding gave other frames than the file's list says."""
+
+
+class _Cursor:
+    """A place in an open video, from which frames are decoded one after the other.
+
+    Args:
+        entry: where decoding starts; None: at the start, where frames are counted alone.
+    """
+
+    def __init__(self, path: str | Path, index: VideoIndex, entry: Entry | None) -> None:
+        self._index, self._entry = index, entry
+        self._video = OpenVideo(path)
+        self._next = 0 if entry is None else index.first_from(entry)
+        self._last: av.VideoFrame | None = None
+        try:
+            self._frames = self._decoded() if entry is None else self._decoded_from(entry)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._last = None
+        self._video.close()
+
+    def reaches(self, index: int, entry: Entry | None) -> bool:
+        """Whether going on from here gives this frame, and no sooner from its entry."""
+        if index < self._next - 1 or (index == self._next - 1 and self._last is None):
+            return False
+        if entry is None:
+            return self._entry is None
+        return self._index.first_from(entry) <= self._next
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        return iter(self._video.container.decode(self._video.stream))
+
+    def _decoded_from(self, entry: Entry) -> Iterator[av.VideoFrame]:
+        """Frames from an entry on; those before its time may lack what they refer to."""
+        try:
+            self._video.container.seek(entry.seek_time, stream=self._video.stream, backward=True)
+            packets = self._video.container.demux(self._video.stream)
+            first = next(packets)
+        except (av.FFmpegError, OSError, StopIteration) as error:
+            raise _LostError from error
+        number = self._index.numbers.get(first.pts)
+        if number is None or number > entry.number:
+            raise _LostError
+        frames = (frame for packet in chain([first], packets) for frame in packet.decode())
+        return (frame for frame in frames if frame.pts is None or frame.pts >= entry.pts)
+
+    def at(self, index: int) -> av.VideoFrame:
+        with errors_of(self._video.path):
+            while self._next <= index:
+                frame = next(self._frames, None)
+                if frame is None or not self._expected(frame):
+                    raise _LostError
+                self._last = frame
+                self._next += 1
+        if self._last is None:
+            raise _LostError
+        return self._last
+
+    def _expected(self, frame: av.VideoFrame) -> bool:
+        return self._entry is None or bool(frame.pts == self._index.times[self._next])
+
+
+def _turn_of(frame: av.VideoFrame) -> Turn:
+    """What makes a frame upright: ISO/IEC 14496-12's matrix, as far as it turns and mirrors.
+
+    The matrix takes a stored pixel ``(x, y)`` to ``(a x + c y, b x + d y)``. Angles that are not
+    right are taken to the nearest that is.
+    """
+    if SideData.DISPLAYMATRIX not in [entry.type for entry in frame.side_data]:
+        return Turn()
+    matrix = np.frombuffer(bytes(frame.side_data[SideData.DISPLAYMATRIX]), np.int32)
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Turn(False, a < 0, d < 0)
+    return Turn(True, c < 0, b < 0)

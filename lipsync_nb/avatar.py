@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from .boxes import BoxSource, find_boxes
-from .cache import MemoryReport, PlanarFrames, Template, check_boxes, estimate_template
+from .cache import MemoryReport, PartlyKept, PlanarFrames, Template, estimate_template
 from .errors import AvatarError, NotFoundError
 from .features import FeatureCache
-from .prepared import PreparedKey, fingerprint, open_or_write
-from .records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
+from .files import cache_folders
+from .limits import free_memory_bytes
+from .prepared import PreparedKey, fingerprint, open_or_write, open_where_prepared
+from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
 from .rich import Rich
 from .sources import FrameSource, find_frames
 
+Item = TypeVar("Item")
+_PART_OF_FREE = 0.9
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
 
@@ -34,6 +44,7 @@ class Avatar(Rich):
         generator: the network that paints, or None where the folder has none.
         audio_encoder: the network from mel windows to features, or None.
         path: where it was loaded from.
+        notes: what is odd about its files and how it is taken, a line each.
     """
 
     name: str
@@ -45,6 +56,7 @@ class Avatar(Rich):
     generator: Path | None
     audio_encoder: Path | None
     path: Path
+    notes: tuple[str, ...] = ()
     _opened: dict[tuple[CachePolicy, Pixels], Template] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -55,6 +67,17 @@ class Avatar(Rich):
 
     def __repr__(self) -> str:
         return f"Avatar({self.name!r}, {len(self)} frames of {self.width}x{self.height})"
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *self.notes])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: the files, not the frames."""
+        return {**self.__dict__, "_opened": {}, "_features": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Avatar:
+        # The frames are never written to, so that a copy may have the same.
+        return copy(self)
 
     @property
     def width(self) -> int:
@@ -70,7 +93,12 @@ class Avatar(Rich):
         opened = next(iter(self._opened.values()), None)
         return self.open_template() if opened is None else opened
 
-    def open_template(self, cache: CachePolicy = "memory", pixels: Pixels = "bgr") -> Template:
+    def open_template(
+        self,
+        cache: CachePolicy = "memory",
+        pixels: Pixels = "bgr",
+        first: int | None = None,
+    ) -> Template:
         """The frames under a cache policy; asked for the same again, it gives the same object.
 
         Only the last template is remembered here: an earlier one lives as long as somebody
@@ -82,19 +110,24 @@ class Avatar(Rich):
                 own files at every use.
             pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video
                 encoder takes as it is (where it cannot be, ``bgr`` with a warning).
+            first: so many frames will be used, the first: no more need be decoded and kept. The
+                template has all of them in any case; others are read when they are asked for.
 
         Raises:
-            AvatarError: a frame is not readable or of another size, or files were changed since
-                the avatar was loaded.
+            AvatarError: a frame is not readable or of another size, files were changed since
+                the avatar was loaded, or neither memory nor files have room for the frames.
         """
         pixels = self._usable_pixels(cache, pixels)
+        wanted = len(self) if first is None else min(first, len(self))
         opened = self._opened.get((cache, pixels))
-        if opened is None:
+        if opened is None or (cache != "none" and opened.num_kept < wanted):
+            self._opened.clear()
             try:
-                opened = self._open(cache, pixels)
+                opened = self._open(cache, pixels, wanted)
             except AvatarError as error:
                 raise _named(self.path, error) from error
-            self._opened.clear()
+            except MemoryError as error:
+                raise AvatarError(f"{self.path}: {self._need(pixels, wanted)}.") from error
             self._opened[cache, pixels] = opened
         return opened
 
@@ -114,24 +147,78 @@ class Avatar(Rich):
         self._opened.clear()
         self._features.clear()
 
-    def _open(self, cache: CachePolicy, pixels: Pixels) -> Template:
-        if fingerprint(self.source.files, self.boxes) != self.fingerprint:
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel by its height."""
+        return self.source.sample_aspect_ratio
+
+    def _open(self, cache: CachePolicy, pixels: Pixels, wanted: int) -> Template:
+        if _fingerprint(self.source, self.boxes) != self.fingerprint:
             raise AvatarError("its frames were changed since it was loaded; load it again.")
         if cache == "none":
             return Template(self.source.reopened(), self.boxes, self.spec, "none")
+        if cache == "memory":
+            cache = self._with_room(pixels, wanted)
         if cache == "mmap":
-            prepared = open_or_write(
-                self.path,
-                PreparedKey(self.fingerprint, pixels),
-                self.boxes,
-                lambda: self.source.stored(self.boxes, pixels),
-            )
+            prepared = self._prepared(pixels, wanted)
             if prepared is not None:
                 return Template(prepared, self.boxes, self.spec, "mmap")
+            self._with_room(pixels, wanted, ("memory",))
+        return Template(self._in_memory(pixels, wanted), self.boxes, self.spec)
+
+    def _prepared(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray] | None:
+        """The prepared form; it is made only where all frames are wanted."""
+        key = PreparedKey(self.fingerprint, pixels)
+        if wanted < len(self):
+            return open_where_prepared(self.path, key, self.boxes)
+        frames = lambda: self.source.stored(self.boxes, pixels)  # noqa: E731
+        return open_or_write(self.path, key, self.boxes, frames)
+
+    def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
+        """The first frames in memory, and the others from their files."""
+        source, count = self.source, len(self)
         if pixels == "bgr":
-            return Template(list(self.source.frames()), self.boxes, self.spec)
-        pictures, patches = zip(*self.source.stored(self.boxes, pixels), strict=True)
-        return Template(PlanarFrames(pictures, patches, self.boxes), self.boxes, self.spec)
+            frames = _first(source.frames(wanted), wanted)
+            return frames if wanted == count else PartlyKept(frames, source.read, count)
+        stored = _first(source.stored(self.boxes, pixels, wanted), wanted)
+        pictures: Sequence[ImageArray] = [picture for picture, _ in stored]
+        patches: Sequence[ImageArray] = [patch for _, patch in stored if patch is not None]
+        if wanted < count:
+            pictures = PartlyKept(pictures, source.read_planes, count)
+            patches = PartlyKept(patches, partial(source.read_patch, self.boxes), count)
+        return PlanarFrames(pictures, patches, self.boxes)
+
+    def _with_room(
+        self,
+        pixels: Pixels,
+        wanted: int,
+        places: Sequence[CachePolicy] = ("memory", "mmap"),
+    ) -> CachePolicy:
+        """The first of these places that has room for the frames; a line where it is not memory.
+
+        Raises:
+            AvatarError: none has.
+        """
+        needed = self._needed_bytes(pixels, wanted)
+        if needed <= _PART_OF_FREE * free_memory_bytes():
+            return "memory"
+        text = self._need(pixels, wanted)
+        if "mmap" in places and needed < _free_disk_bytes(self.path):
+            warnings.warn(f"{self.path}: {text}; they are kept in files instead.", stacklevel=5)
+            return "mmap"
+        raise AvatarError(f"{text}; cache='none' keeps none, max_frames=... renders a part.")
+
+    def _needed_bytes(self, pixels: Pixels, wanted: int) -> int:
+        size = self.width * self.height
+        different = len(set(self.source.picks[:wanted]))
+        if pixels == "bgr":
+            return different * size * 3
+        return wanted * size * 3 // 2 + sum(3 * b.width * b.height for b in self.boxes[:wanted])
+
+    def _need(self, pixels: Pixels, wanted: int) -> str:
+        needed, free = self._needed_bytes(pixels, wanted) / 1e6, free_memory_bytes() / 1e6
+        size = f"{self.width}x{self.height}"
+        return f"{wanted} frames of {size} take {needed:.0f} MB, {free:.0f} MB are free"
 
     def _usable_pixels(self, cache: CachePolicy, pixels: Pixels) -> Pixels:
         """``bgr`` in place of ``i420``, with a warning, where that cannot be."""
@@ -192,7 +279,8 @@ def load_avatar(
     Args:
         path: ``"demo"``; a folder with ``full_body_img/`` or ``full_body_video.mp4``, and with
             ``landmarks/`` or ``cache/crop_rectangles.json``; or one picture or video, with the
-            landmarks of a picture beside it (``face.png``, ``face.lms``).
+            landmarks of a picture beside it (``face.png``, ``face.lms``). Files are numbered from
+            0 or 1. A video is turned upright, and taken at the network's rate by its true times.
         generator, audio_encoder: networks to use instead of the folder's own.
         boxes: where the face boxes come from; ``auto`` takes the rectangles that belong to a
             video and the landmarks that belong to pictures, else whichever is there.
@@ -210,22 +298,50 @@ def load_avatar(
     """
     root = _root_of(path)
     try:
-        source = find_frames(root)
-        kind, found = find_boxes(root, source.count, source.is_video, boxes, box)
-        check_boxes(found, source.shape[1], source.shape[0])
+        source = find_frames(root, spec.fps)
+        found = find_boxes(root, source, boxes, box)
+        notes = (*source.notes, *found.notes)
     except AvatarError as error:
         raise _named(root, error) from error
+    for note in notes:
+        warnings.warn(f"{root}: {note}", stacklevel=2)
     return Avatar(
         name=root.stem,
         source=source,
-        boxes=found,
-        boxes_from=kind,
-        fingerprint=fingerprint(source.files, found),
+        boxes=found.boxes,
+        boxes_from=found.origin,
+        fingerprint=_fingerprint(source, found.boxes),
         spec=spec,
         generator=_network(generator, root, GENERATOR_FILES),
         audio_encoder=_network(audio_encoder, root, (AUDIO_ENCODER_FILE,)),
         path=root,
+        notes=notes,
     )
+
+
+def _fingerprint(source: FrameSource, boxes: Sequence[Box]) -> str:
+    return fingerprint(source.files, boxes, source.reading)
+
+
+def _first(items: Iterable[Item], count: int) -> list[Item]:
+    """As many items as were asked for.
+
+    Raises:
+        AvatarError: there are fewer.
+    """
+    found = list(items)
+    if len(found) != count:
+        raise AvatarError(f"found {len(found)} frames, expected {count}.")
+    return found
+
+
+def _free_disk_bytes(avatar: Path) -> int:
+    """Room in the first folder for prepared forms that is there; 0 where none is."""
+    for folder in cache_folders(avatar):
+        there = next(parent for parent in [folder, *folder.parents] if parent.exists())
+        with suppress(OSError):
+            return shutil.disk_usage(there).free
+    return 0
 
 
 def _root_of(path: str | Path) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,68 +13,171 @@ import numpy as np
 
 from .errors import AvatarError
 from .records import Box
-from .sources import numbered
+from .sources import FrameSource, numbered
 
 NUM_LANDMARKS = 110
 LEFT_CONTOUR, RIGHT_CONTOUR, NOSE_BRIDGE = 1, 31, 52
 LANDMARKS_FOLDER, RECTANGLES_FILE = "landmarks", "cache/crop_rectangles.json"
+_FARTHEST = 1_000_000
 BoxSource = Literal["auto", "landmarks", "rectangles"]
+
+
+@dataclass(frozen=True)
+class FoundBoxes:
+    """The face boxes of a recording.
+
+    Attributes:
+        boxes: of each frame.
+        origin: where they come from: ``box [...]``, ``landmarks`` or ``rectangles``.
+        notes: what was found odd and how it was taken, a line each.
+    """
+
+    boxes: list[Box]
+    origin: str
+    notes: tuple[str, ...] = ()
 
 
 def find_boxes(
     root: Path,
-    num_frames: int,
-    from_video: bool,
-    source: BoxSource = "auto",
+    source: FrameSource,
+    kind: BoxSource = "auto",
     box: Sequence[int] | None = None,
-) -> tuple[str, list[Box]]:
-    """The face box of each frame, and where they come from: ``box``, ``landmarks``, ...
+) -> FoundBoxes:
+    """The face box of each frame, cut at the frame's edges.
+
+    Files give a box for each recorded frame, or for each that is taken of them.
 
     Args:
         root: the avatar's folder or file.
-        num_frames: as many boxes are expected.
-        from_video: the rectangles are those that belong to a video, landmarks to pictures;
-            ``auto`` takes the fitting ones if there are both.
-        source: where to read them.
+        source: its frames. The rectangles are those that belong to a video, landmarks to
+            pictures; ``auto`` takes the fitting ones if there are both.
+        kind: where to read them.
         box: ``(x1, y1, x2, y2)`` in pixels, half-open, for all frames; no file is read then.
 
     Raises:
-        AvatarError: there are none, too few, or a file that is not readable.
+        AvatarError: there are none, too few, one outside its frame, or a file that is not
+            readable.
     """
     if box is not None:
-        return f"box {[int(value) for value in box]}", [Box(*map(int, box))] * num_frames
-    readers = _box_readers(root, num_frames)
-    preferred = ["rectangles", "landmarks"] if from_video else ["landmarks", "rectangles"]
-    for kind in preferred if source == "auto" else [source]:
-        if kind in readers:
-            return kind, readers[kind]()
-    wanted = "landmarks/ or " + RECTANGLES_FILE if source == "auto" else source
+        given = _given_box(box)
+        name = f"box {[given.x1, given.y1, given.x2, given.y2]}"
+        return _cut(FoundBoxes([given] * source.count, name), source)
+    readers = _box_readers(root)
+    preferred = ["rectangles", "landmarks"] if source.is_video else ["landmarks", "rectangles"]
+    for name in preferred if kind == "auto" else [kind]:
+        if name in readers:
+            read = readers[name]()
+            boxes = _fitted(read, source)
+            return _cut(FoundBoxes(boxes, name, _numbering_note(read, source)), source)
+    wanted = "landmarks/ or " + RECTANGLES_FILE if kind == "auto" else kind
     if root.is_file():
         wanted = f"{root.with_suffix('.lms').name} beside it, or box=(x1, y1, x2, y2)"
     raise AvatarError(f"{root}: found no face boxes, expected {wanted}.")
 
 
-def _box_readers(root: Path, num_frames: int) -> dict[str, Callable[[], list[Box]]]:
+@dataclass(frozen=True)
+class _ReadBoxes:
+    """Boxes as their files give them: in order, with the first one's number."""
+
+    path: Path
+    kind: str
+    boxes: Sequence[Box]
+    first: int = 0
+
+
+def _given_box(box: Sequence[float]) -> Box:
+    expected = "expected (x1, y1, x2, y2) in pixels with x1 < x2 and y1 < y2"
+    try:
+        x1, y1, x2, y2 = map(_coordinate, box)
+        return Box(x1, y1, x2, y2)
+    except (TypeError, ValueError) as error:
+        raise AvatarError(f"box={box!r} is not usable ({_reason(error)}), {expected}.") from error
+
+
+def _coordinate(value: Any) -> int:
+    """A pixel number, as ``int`` takes it, within what pictures can have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"found {value}")
+    whole = int(value)
+    if abs(whole) > _FARTHEST:
+        raise ValueError(f"found {value}, which is outside any picture")
+    return whole
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
+def _fitted(read: _ReadBoxes, source: FrameSource) -> list[Box]:
+    """A box for each frame that is taken, where files give them for the recorded ones too."""
+    for is_exact in (False, True):
+        if is_exact:
+            source.count_exactly()
+        if len(read.boxes) == source.num_recorded:
+            return [read.boxes[frame] for frame in source.picks]
+        if len(read.boxes) == source.count:
+            return list(read.boxes)
+    expected = f"expected {source.num_recorded} as there are frames"
+    if source.count != source.num_recorded:
+        expected += f", or {source.count} as are taken at {source.fps} a second"
+    raise AvatarError(f"{read.path}: found {len(read.boxes)} {read.kind}, {expected}.")
+
+
+def _numbering_note(read: _ReadBoxes, source: FrameSource) -> tuple[str, ...]:
+    first = 0 if source.is_video or len(source.files) == 1 else int(source.files[0].stem)
+    if source.is_video or len(source.files) == 1 or first == read.first:
+        return ()
+    return (
+        f"{source.files[0].parent.name} is numbered from {first} and the {read.kind} from "
+        f"{read.first}: they are taken in order.",
+    )
+
+
+def _cut(found: FoundBoxes, source: FrameSource) -> FoundBoxes:
+    """Boxes cut at their frame's edges, as the slices of the published script cut them."""
+    height, width = source.shape[:2]
+    boxes = []
+    for index, box in enumerate(found.boxes):
+        x1, y1, x2, y2 = max(0, box.x1), max(0, box.y1), min(width, box.x2), min(height, box.y2)
+        if x1 >= x2 or y1 >= y2:
+            raise AvatarError(
+                f"the face box {_text(box)} of frame {index} leaves the frame, "
+                f"expected some of it inside {width}x{height}."
+            )
+        boxes.append(Box(x1, y1, x2, y2))
+    outside = [i for i, box in enumerate(found.boxes) if box != boxes[i]]
+    if not outside:
+        return found
+    first = outside[0]
+    note = (
+        f"the face box leaves the frame in {len(outside)} of {len(boxes)} frames and is cut at its "
+        f"edges (first {_text(found.boxes[first])} of frame {first}, in {width}x{height})."
+    )
+    return FoundBoxes(boxes, found.origin, (*found.notes, note))
+
+
+def _text(box: Box) -> str:
+    return f"[{box.x1}, {box.y1}, {box.x2}, {box.y2}]"
+
+
+def _box_readers(root: Path) -> dict[str, Callable[[], _ReadBoxes]]:
     """The ways to get boxes that this avatar's files allow."""
-    readers: dict[str, Callable[[], list[Box]]] = {}
-    beside = root.with_suffix(".lms")
+    readers: dict[str, Callable[[], _ReadBoxes]] = {}
+    beside, folder = root.with_suffix(".lms"), root / LANDMARKS_FOLDER
+    rectangles = root / RECTANGLES_FILE
     if root.is_file() and beside.is_file():
-        readers["landmarks"] = lambda: [_box_of_file(beside)]
-    if (root / LANDMARKS_FOLDER).is_dir():
-        readers["landmarks"] = lambda: _boxes_from_landmarks(root / LANDMARKS_FOLDER, num_frames)
-    if (root / RECTANGLES_FILE).is_file():
-        readers["rectangles"] = lambda: _boxes_from_rectangles(root / RECTANGLES_FILE, num_frames)
+        readers["landmarks"] = lambda: _ReadBoxes(beside, "landmark files", [_box_of_file(beside)])
+    if folder.is_dir():
+        readers["landmarks"] = lambda: _boxes_from_landmarks(folder)
+    if rectangles.is_file():
+        readers["rectangles"] = lambda: _boxes_from_rectangles(rectangles)
     return readers
 
 
-def _boxes_from_landmarks(folder: Path, num_frames: int) -> list[Box]:
+def _boxes_from_landmarks(folder: Path) -> _ReadBoxes:
     files = numbered(folder, (".lms",))
-    if len(files) != num_frames:
-        raise AvatarError(
-            f"{folder}: found {len(files)} landmark files, "
-            f"expected {num_frames} as there are frames."
-        )
-    return [_box_of_file(file) for file in files]
+    boxes = [_box_of_file(file) for file in files]
+    return _ReadBoxes(folder, "landmark files", boxes, int(files[0].stem))
 
 
 def _box_of_file(file: Path) -> Box:
@@ -87,18 +192,37 @@ def read_landmarks(path: str | Path) -> np.ndarray:
     """Read a ``.lms`` file: int64 ``[110, 2]``, x and y in pixels of the full frame.
 
     Raises:
-        AvatarError: the file does not hold 110 lines of two numbers.
+        AvatarError: the file does not hold 110 lines of two numbers within any picture.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
-        points = np.array([line.split() for line in lines if line.strip()], np.float64)
     except (ValueError, OSError) as error:
         raise AvatarError(f"{path}: not readable as landmarks ({error}).") from error
-    if points.shape != (NUM_LANDMARKS, 2):
+    points = [_point(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    if len(points) != NUM_LANDMARKS:
         raise AvatarError(
             f"{path}: found {len(points)} lines, expected {NUM_LANDMARKS} lines of 'x y'."
         )
-    return points.astype(np.int64)
+    return np.array(points, np.float64).astype(np.int64)
+
+
+def _point(path: str | Path, number: int, line: str) -> tuple[float, float]:
+    words = line.split()
+    try:
+        values = [float(word) for word in words]
+    except ValueError as error:
+        raise AvatarError(
+            f"{path}: not readable as landmarks (line {number}: {line.strip()[:40]!r})."
+        ) from error
+    if len(values) != 2:
+        raise AvatarError(
+            f"{path}: found {len(values)} numbers in line {number}, expected two, 'x y'."
+        )
+    if not all(abs(value) <= _FARTHEST for value in values):
+        raise AvatarError(
+            f"{path}: found '{line.strip()[:60]}' in line {number}, expected pixels of a picture."
+        )
+    return values[0], values[1]
 
 
 def box_from_landmarks(landmarks: np.ndarray) -> Box:
@@ -114,25 +238,26 @@ def box_from_landmarks(landmarks: np.ndarray) -> Box:
     return Box(x1, y1, x2, y1 + x2 - x1)
 
 
-def _boxes_from_rectangles(path: Path, num_frames: int) -> list[Box]:
+def _boxes_from_rectangles(path: Path) -> _ReadBoxes:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise AvatarError(f"{path}: not readable as JSON ({error}).") from error
-    if not isinstance(entries, dict) or len(entries) != num_frames:
-        found = len(entries) if isinstance(entries, dict) else type(entries).__name__
-        raise AvatarError(
-            f"{path}: found {found} rectangles, expected {num_frames} as there are frames."
-        )
-    return [_rectangle(path, entries, index) for index in range(num_frames)]
+    if not isinstance(entries, dict) or not entries:
+        found = "no" if isinstance(entries, dict) else type(entries).__name__
+        raise AvatarError(f'{path}: found {found} rectangles, expected {{"0": ..., "1": ...}}.')
+    first = 0 if "0" in entries else 1
+    boxes = [_rectangle(path, entries, first + index) for index in range(len(entries))]
+    return _ReadBoxes(path, "rectangles", boxes, first)
 
 
 def _rectangle(path: Path, entries: dict[str, Any], index: int) -> Box:
+    expected = 'expected {"rect": [x1, y1, x2, y2]} with x1 < x2 and y1 < y2'
     try:
-        x1, y1, x2, y2 = (int(value) for value in entries[str(index)]["rect"])
+        x1, y1, x2, y2 = map(_coordinate, entries[str(index)]["rect"])
         return Box(x1, y1, x2, y2)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AvatarError(
-            f'{path}: entry "{index}" is not usable ({error}), '
-            'expected {"rect": [x1, y1, x2, y2]} with x1 < x2 and y1 < y2.'
-        ) from error
+    except KeyError as error:
+        reason = f"found no {error}"
+    except (TypeError, ValueError) as error:
+        reason = _reason(error)
+    raise AvatarError(f'{path}: entry "{index}" is not usable ({reason}), {expected}.')

@@ -40,8 +40,44 @@ class ReopenedFrames(Sequence[ImageArray]):
         if isinstance(chosen, range):
             return ReopenedFrames(lambda i: self._read(chosen[i]), len(chosen), self.shape)
         image = self._read(chosen)
-        _check_shape(chosen, image.shape, self.shape)
+        check_shape(chosen, image.shape, self.shape)
         return image
+
+
+class PartlyKept(Sequence[ImageArray]):
+    """Arrays of which the first are kept; the others are read anew at every access.
+
+    Args:
+        kept: the first ones, at least one.
+        read: gives the array of an index.
+        count: number of arrays.
+    """
+
+    def __init__(
+        self, kept: Sequence[ImageArray], read: Callable[[int], ImageArray], count: int
+    ) -> None:
+        self.kept, self._read, self._count = kept, read, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> ImageArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
+        chosen = range(self._count)[index]
+        if isinstance(chosen, range):
+            return [self[i] for i in chosen]
+        if chosen < len(self.kept):
+            return self.kept[chosen]
+        return self._read(chosen)
+
+
+def _kept(arrays: Sequence[ImageArray]) -> Sequence[ImageArray]:
+    """Those that are in memory or mapped."""
+    return arrays.kept if isinstance(arrays, PartlyKept) else arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +167,9 @@ class Template:
     def _check_shapes(self) -> None:
         if isinstance(self.frames, ReopenedFrames):
             return
-        stored = self.planar.pictures if self.planar is not None else self.frames
+        stored = _kept(self.frames if self.planar is None else self.planar.pictures)
         for index, picture in enumerate(stored):
-            _check_shape(index, picture.shape, stored[0].shape)
+            check_shape(index, picture.shape, stored[0].shape)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -162,6 +198,13 @@ class Template:
     def planar(self) -> PlanarFrames | None:
         """The frames as I420, where they are kept so."""
         return self.frames if isinstance(self.frames, PlanarFrames) else None
+
+    @property
+    def num_kept(self) -> int:
+        """Frames that are in memory or mapped; the others are read from their files when used."""
+        if isinstance(self.frames, ReopenedFrames):
+            return 0
+        return len(_kept(self.frames if self.planar is None else self.planar.pictures))
 
     @property
     def pixels(self) -> Pixels:
@@ -228,11 +271,11 @@ class Template:
 
     def _stored_bytes(self) -> tuple[int, int]:
         if self.planar is not None:
-            patches = sum(patch.nbytes for patch in self.planar.patches)
-            return sum(picture.nbytes for picture in self.planar.pictures), patches
+            patches = sum(patch.nbytes for patch in _kept(self.planar.patches))
+            return sum(picture.nbytes for picture in _kept(self.planar.pictures)), patches
         if isinstance(self.frames, ReopenedFrames):
             return 0, 0
-        return sum(frame.nbytes for frame in self.frames), 0
+        return sum(frame.nbytes for frame in _kept(self.frames)), 0
 
 
 def ring_of(crop: ImageArray, spec: ModelSpec) -> Ring:
@@ -252,10 +295,17 @@ def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
             )
 
 
-def _check_shape(index: int, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def check_shape(index: int, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise `AvatarError` where a stored picture, BGR or I420, has another shape than frame 0."""
     if found != expected:
-        sizes = [f"{shape[1]}x{shape[0]}" for shape in (found, expected)]
+        sizes = [_size_of(shape) for shape in (found, expected)]
         raise AvatarError(f"frame {index} is {sizes[0]}, expected {sizes[1]} as frame 0.")
+
+
+def _size_of(shape: tuple[int, ...]) -> str:
+    """Width and height of a frame; an I420 buffer has half as many rows again."""
+    height = shape[0] if len(shape) == 3 else shape[0] * 2 // 3
+    return f"{shape[1]}x{height}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MissingLibraryError, OutputError
+from .files import cannot_write
 from .records import Box, ImageArray
 
 try:
@@ -68,21 +69,35 @@ def crop_face(frame: ImageArray, box: Box, size: int, interpolation: str) -> Ima
     return resize(frame[box.rows, box.columns], size, size, interpolation)
 
 
-def read_image(path: str) -> ImageArray | None:
-    """Read a picture as uint8 ``[h, w, 3]`` BGR, or None where it is not one."""
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
+def decode_image(data: bytes) -> ImageArray | None:
+    """The picture in a file's bytes as uint8 ``[h, w, 3]`` BGR, or None where there is none."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
     return None if image is None else np.asarray(image, np.uint8)
+
+
+def read_image(path: str | Path) -> ImageArray | None:
+    """Read a picture as uint8 ``[h, w, 3]`` BGR, or None where it is not one."""
+    try:
+        return decode_image(Path(path).read_bytes())
+    except OSError:
+        return None
 
 
 def write_image(path: Path, image: ImageArray, jpeg_quality: int = 95) -> None:
     """Write uint8 ``[h, w, 3]`` BGR as the picture format that the suffix names.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or OpenCV does not know the format.
     """
-    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
-    if not cv2.imwrite(str(path), image, options):
-        raise OutputError(f"{path}: cannot be written.")
+    try:
+        path.write_bytes(encode_picture(image, path.suffix, jpeg_quality))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    except cv2.error as error:
+        raise OutputError(f"{path}: found suffix {path.suffix}, expected .jpg or .png.") from error
 
 
 def even_box(box: Box) -> Box:

@@ -99,16 +99,15 @@ class FrameStream:
         self.config = config or RenderConfig()
         self.timings = timings or Timings()
         self.plan = plan_threads(self.config)
-        with self.timings.stage("open"):
-            self.template = avatar.open_template(
-                self.config.cache, choose_pixels(avatar, self.config, for_video)
-            )
+        self._avatar_notes = avatar.notes
         self.track = self._features(avatar, speech)
         wanted = self.config.max_frames or len(self.track)
-        self.order = template_order(
-            len(self.template), min(wanted, len(self.track)), self.config.order
-        )
+        self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
+        # A preview keeps what it uses; otherwise the next speech will want the other frames too.
+        first = int(self.order.max(initial=0)) + 1 if self.config.max_frames else None
+        pixels = choose_pixels(avatar, self.config, for_video)
         with self.timings.stage("open"):
+            self.template = avatar.open_template(self.config.cache, pixels, first)
             self.generator = open_generator(
                 avatar, self.template, self.track, self.order, self.config, self.plan
             )
@@ -116,7 +115,7 @@ class FrameStream:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.generator.notes
+        return (*self.generator.notes, *self._avatar_notes)
 
     def _features(self, avatar: Avatar, speech: Speech) -> FloatArray:
         encoder = None
@@ -278,7 +277,9 @@ def render(
     config = config or RenderConfig()
     timings = Timings()
     threads = plan_threads(config).encoder
-    with _closing_timed(open_sink(path, speech, avatar.spec.fps, config, threads), timings) as sink:
+    aspect = avatar.sample_aspect_ratio
+    opened = open_sink(path, speech, avatar.spec.fps, config, threads, aspect)
+    with _closing_timed(opened, timings) as sink:
         stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))
         start = time.perf_counter()
         with closing(iter(stream)) as frames:

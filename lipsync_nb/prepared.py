@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .cache import PlanarFrames
+from .cache import PlanarFrames, check_shape
 from .errors import AvatarError
 from .files import cache_folders, writable_folder
 from .imaging import even_box
@@ -58,8 +58,11 @@ class PreparedKey:
         return f"{self.pixels}-{version}-*"
 
 
-def fingerprint(files: Iterable[Path], boxes: Iterable[Box]) -> str:
+def fingerprint(files: Iterable[Path], boxes: Iterable[Box], reading: str = "") -> str:
     """Hash of a template's source: the files' names, sizes and times, and the face boxes.
+
+    Args:
+        reading: how the files are read, where that is not one frame after the other as stored.
 
     Raises:
         AvatarError: a file is not there.
@@ -70,8 +73,10 @@ def fingerprint(files: Iterable[Path], boxes: Iterable[Box]) -> str:
             status = os.stat(file)
         except OSError as error:
             raise AvatarError(f"{file}: is not there any more ({error.strerror}).") from error
-        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(file.name))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     digest.update(repr([(box.x1, box.y1, box.x2, box.y2) for box in boxes]).encode())
+    digest.update(reading.encode())
     return digest.hexdigest()
 
 
@@ -109,6 +114,20 @@ def open_or_write(
         text = f"{avatar}: its prepared form cannot be written ({error}); kept in memory instead."
         warnings.warn(text, stacklevel=2)
         return None
+
+
+def open_where_prepared(
+    avatar: Path, key: PreparedKey, boxes: Sequence[Box]
+) -> Sequence[ImageArray] | None:
+    """An avatar's prepared form where there is a usable one; nothing is written.
+
+    Args:
+        avatar: its folder or file, see `cache_folders`.
+    """
+    for folder in cache_folders(avatar):
+        with suppress(PreparedError):
+            return open_prepared(folder, key, boxes)
+    return None
 
 
 def open_prepared(folder: Path, key: PreparedKey, boxes: Sequence[Box]) -> Sequence[ImageArray]:
@@ -285,8 +304,9 @@ def _write_arrays(
             if count == 1:
                 shape = picture.shape
                 _write_header(pictures, (len(boxes), *shape))
-            if picture.shape != shape or count > len(boxes):
-                raise AvatarError(f"frame {count - 1} is of another size or has no box.")
+            check_shape(count - 1, picture.shape, shape)
+            if count > len(boxes):
+                raise AvatarError(f"found more frames than the {len(boxes)} boxes.")
             pictures.write(np.ascontiguousarray(picture).data)
             patch_bytes += _write_patch(patches, patch, boxes)
     if count != len(boxes):

@@ -20,6 +20,7 @@ from .records import ImageArray, RenderConfig, Speech
 from .soundtrack import SoundTrack
 
 _BT709 = 1
+_SQUARE = Fraction(1)
 _FASTSTART = {"movflags": "+faststart"}
 
 
@@ -45,19 +46,25 @@ class Sink(Protocol):
 
 
 def open_sink(
-    path: str | Path, speech: Speech, fps: int, config: RenderConfig, threads: int = 0
+    path: str | Path,
+    speech: Speech,
+    fps: int,
+    config: RenderConfig,
+    threads: int = 0,
+    pixel_aspect: Fraction = _SQUARE,
 ) -> Mp4Sink | ImageFolderSink:
     """Sink by the look of the path: ``.mp4`` is a video, a name without suffix a folder.
 
     Args:
         threads: of the video encoder; 0 leaves the choice to it.
+        pixel_aspect: width of a pixel by its height, which a video is marked with.
 
     Raises:
         OutputError: another suffix, or a place that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() == ".mp4":
-        return Mp4Sink(path, speech, fps, config, threads)
+        return Mp4Sink(path, speech, fps, config, threads, pixel_aspect)
     if path.suffix == "" or path.is_dir():
         return ImageFolderSink(path, config)
     raise OutputError(
@@ -155,6 +162,7 @@ class Mp4Sink:
         fps: frames a second.
         config: ``crf``, ``preset`` and ``audio_bitrate`` are used.
         threads: of x264; 0 leaves the choice to it.
+        pixel_aspect: width of a pixel by its height.
     """
 
     def __init__(
@@ -164,13 +172,14 @@ class Mp4Sink:
         fps: int,
         config: RenderConfig,
         threads: int = 0,
+        pixel_aspect: Fraction = _SQUARE,
     ) -> None:
         self.path = _checked(path)
         if self.path.exists() and not self.path.is_file():
             kind = "a folder" if self.path.is_dir() else "not a file"
             raise OutputError(f"{self.path}: is {kind}, expected a file name.")
         self._fps, self._config, self._speech = fps, config, speech
-        self._threads = threads
+        self._threads, self._pixel_aspect = threads, pixel_aspect
         self._partial = _partial(self.path, ".mp4")
         self._name = _NameForFfmpeg(self._partial.path)
         self._container = self._opened()
@@ -198,6 +207,8 @@ class Mp4Sink:
         context = stream.codec_context
         context.time_base = Fraction(1, self._fps)
         context.thread_count = self._threads
+        if self._pixel_aspect != _SQUARE:
+            context.sample_aspect_ratio = self._pixel_aspect
         context.color_range = ColorRange.MPEG
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         self._video = stream

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import av
 from joblib import Parallel, delayed
 
 from .cache import ReopenedFrames, patch_of
 from .errors import AvatarError
-from .imaging import bgr_to_i420, read_image
-from .records import Box, ImageArray, Pixels
-from .video import VIDEO_SUFFIXES, VideoFile, iter_video, iter_video_planes
+from .imaging import Turn, bgr_to_i420
+from .picture_files import read_picture
+from .records import SYNCTALK_328, Box, ImageArray, Pixels
+from .timeline import frames_on_screen, mean_rate
+from .video import VIDEO_SUFFIXES, VideoFile
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PICTURES_FOLDER, VIDEO_FILE = "full_body_img", "full_body_video.mp4"
@@ -28,109 +32,218 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class FrameSource:
-    """The pictures of an avatar in order, or its one video.
+    """The pictures of an avatar in order, or its one video, taken at ``fps`` by its true times.
 
     Attributes:
         files: one picture a frame, or the video alone.
         is_video: which of the two.
+        fps: frames a second that a video gives, whatever rate it was recorded at.
     """
 
     files: tuple[Path, ...]
     is_video: bool
+    fps: int = SYNCTALK_328.fps
 
     @cached_property
     def _video(self) -> VideoFile:
         return VideoFile(self.files[0])
 
     @cached_property
+    def _picks(self) -> list[int]:
+        """The recorded frame of each frame."""
+        if not self.is_video:
+            return list(range(len(self.files)))
+        index = self._video.index
+        try:
+            return frames_on_screen(index.times, index.time_base, self.fps)
+        except AvatarError as error:
+            raise AvatarError(f"{self.files[0]}: {error}") from error
+
+    @property
+    def picks(self) -> Sequence[int]:
+        """The recorded frame of each frame; frame i itself for pictures, and at the right rate."""
+        return self._picks
+
+    @property
+    def is_as_recorded(self) -> bool:
+        """Whether each recorded frame is taken once, in order."""
+        return self._picks == list(range(self.num_recorded))
+
+    @property
     def count(self) -> int:
-        """Number of frames; those of a video are counted without decoding them."""
+        """Number of frames."""
+        return len(self._picks)
+
+    @property
+    def num_recorded(self) -> int:
+        """Number of pictures, or of frames in the video."""
         return len(self._video) if self.is_video else len(self.files)
+
+    def count_exactly(self) -> None:
+        """Count a video's frames by decoding them, where its packets told their number so far."""
+        if self.is_video:
+            self._video.count_exactly()
+            self.__dict__.pop("_picks", None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line where a video was recorded at another rate."""
+        if self.is_as_recorded:
+            return ()
+        rate = mean_rate(self._video.index.times, self._video.index.time_base)
+        return (
+            f"{self.files[0].name} was recorded at {rate:.4g} frames a second: {self.fps} a second "
+            f"are taken by their times, {self.count} for {self.num_recorded}.",
+        )
+
+    @property
+    def reading(self) -> str:
+        """How the files are read, where that is not one frame after the other as stored."""
+        if not self.is_video:
+            return ""
+        turned = "" if self._video.turn == Turn() else repr(self._video.turn)
+        return turned if self.is_as_recorded else f"{turned}{self._picks}"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """``(H, W, 3)`` of the first frame."""
-        if self.is_video:
-            return next(iter_video(self.files[0])).shape
-        return read_picture(self.files[0]).shape
+        return self._video.shape if self.is_video else read_picture(self.files[0]).shape
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel by its height; 1 for pictures."""
+        return self._video.sample_aspect_ratio if self.is_video else Fraction(1)
 
     def read(self, index: int) -> ImageArray:
         """Open the file and read one frame, uint8 ``[H, W, 3]`` BGR."""
-        return self._video.read(index) if self.is_video else read_picture(self.files[index])
+        if self.is_video:
+            return self._video.read(self._picks[index])
+        return read_picture(self.files[index])
+
+    def read_planes(self, index: int) -> ImageArray:
+        """Read one frame as `stored` gives it for ``i420``, uint8 ``[H * 3 / 2, W]``."""
+        if self.is_video:
+            return self._video.i420(self._video.frame(self._picks[index]))
+        return _planar(self.files[index], read_picture(self.files[index]))
+
+    def read_patch(self, boxes: Sequence[Box], index: int) -> ImageArray:
+        """Read what `stored` gives beside the picture for ``i420``: BGR at the widened box."""
+        return patch_of(self.read(index), boxes[index])
 
     def reopened(self) -> ReopenedFrames:
         """The frames, each read from its file at every access."""
         return ReopenedFrames(self.read, self.count, self.shape)
 
-    def frames(self) -> Iterator[ImageArray]:
-        """All frames in order, uint8 ``[H, W, 3]`` BGR."""
-        if self.is_video:
-            return iter_video(self.files[0])
-        return _in_parallel(read_picture, self.files)
+    def frames(self, stop: int | None = None) -> Iterator[ImageArray]:
+        """The frames in order, uint8 ``[H, W, 3]`` BGR; only the first ``stop``, where given."""
+        if not self.is_video:
+            return _in_parallel(read_picture, self.files[:stop])
+        return (image for image, _ in self._from_video(self._as_bgr, stop))
 
-    def stored(self, boxes: Sequence[Box], pixels: Pixels) -> Iterator[StoredFrame]:
-        """All frames as they are kept: BGR and None, or I420 and the BGR patch at the box.
+    def stored(
+        self, boxes: Sequence[Box], pixels: Pixels, stop: int | None = None
+    ) -> Iterator[StoredFrame]:
+        """The frames as they are kept: BGR and None, or I420 and the BGR patch at the box.
 
         A video is decoded to I420 directly.
 
+        Args:
+            stop: only so many, the first.
+
         Raises:
-            AvatarError: a frame is not readable, or there are more of them than boxes.
+            AvatarError: a frame is not readable.
         """
         if pixels == "bgr":
-            return ((frame, None) for frame in self.frames())
-        if self.is_video:
-            return self._stored_video(boxes)
-        return _in_parallel(_planar_picture, list(zip(self.files, boxes, strict=True)))
+            return ((frame, None) for frame in self.frames(stop))
+        if not self.is_video:
+            items = list(zip(self.files, boxes, strict=True))[:stop]
+            return _in_parallel(_planar_picture, items)
+        pictures = self._from_video(self._as_both, stop)
+        return (
+            (planes, patch_of(frame, box))
+            for (planes, frame), box in zip(pictures, boxes, strict=False)
+        )
 
-    def _stored_video(self, boxes: Sequence[Box]) -> Iterator[StoredFrame]:
-        for index, (picture, frame) in enumerate(iter_video_planes(self.files[0])):
-            if index >= len(boxes):
-                raise AvatarError(f"{self.files[0]}: has more frames than the {len(boxes)} boxes.")
-            yield picture, patch_of(frame, boxes[index])
+    def _as_bgr(self, frame: av.VideoFrame) -> tuple[ImageArray, None]:
+        return self._video.bgr(frame), None
+
+    def _as_both(self, frame: av.VideoFrame) -> tuple[ImageArray, ImageArray]:
+        return self._video.i420(frame), self._video.bgr(frame)
+
+    def _from_video(
+        self, convert: Callable[[av.VideoFrame], Result], stop: int | None
+    ) -> Iterator[Result]:
+        """The picked frames, each converted once; decoding ends with the last that is wanted."""
+        wanted = self._picks[:stop]
+        slot = 0
+        for number, frame in enumerate(self._video.decoded()):
+            if slot < len(wanted) and wanted[slot] == number:
+                converted = convert(frame)
+            while slot < len(wanted) and wanted[slot] == number:
+                yield converted
+                slot += 1
+            if slot == len(wanted) < self.count:
+                return
 
 
-def find_frames(root: Path) -> FrameSource:
+def find_frames(root: Path, fps: int = SYNCTALK_328.fps) -> FrameSource:
     """The frames of an avatar: a picture, a video, or a folder in one of the known layouts.
 
     Raises:
         AvatarError: there are none, or a number is missing.
     """
     if root.is_file():
-        return FrameSource((root,), root.suffix.lower() in VIDEO_SUFFIXES)
+        return FrameSource((root,), root.suffix.lower() in VIDEO_SUFFIXES, fps)
     if (root / PICTURES_FOLDER).is_dir():
-        return FrameSource(tuple(numbered(root / PICTURES_FOLDER, IMAGE_SUFFIXES)), False)
+        return FrameSource(tuple(numbered(root / PICTURES_FOLDER, IMAGE_SUFFIXES)), False, fps)
     video = root / VIDEO_FILE
     if video.is_file():
-        return FrameSource((video,), True)
+        return FrameSource((video,), True, fps)
     raise AvatarError(
         f"{root}: found no frames, expected {PICTURES_FOLDER}/ with pictures or {VIDEO_FILE}."
     )
 
 
 def numbered(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files 0, 1, 2, ... of a folder in the order of their numbers, none missing."""
+    """Files 0, 1, 2, ... or 1, 2, 3, ... of a folder in the order of their numbers.
+
+    Raises:
+        AvatarError: there are none, one is missing, or two bear the same number.
+    """
     files = [f for f in folder.iterdir() if f.suffix.lower() in suffixes and f.stem.isdecimal()]
     if not files:
         raise AvatarError(
             f"{folder}: found no numbered files, expected 0{suffixes[0]}, 1{suffixes[0]}, ..."
         )
-    files.sort(key=lambda file: int(file.stem))
-    for number, file in enumerate(files):
+    files.sort(key=lambda file: (int(file.stem), file.name))
+    first = min(int(files[0].stem), 1)
+    for number, file in enumerate(files, first):
         if int(file.stem) != number:
-            raise AvatarError(
-                f"{folder}: found {file.name} after number {number - 1}, "
-                f"expected {number}{file.suffix}."
-            )
+            raise AvatarError(f"{folder}: {_wrong_number(files, number - first, number)}")
     return files
+
+
+def _wrong_number(files: Sequence[Path], position: int, expected: int) -> str:
+    file = files[position]
+    if position == 0:
+        return f"found {file.name} as the first, expected 0{file.suffix} or 1{file.suffix}."
+    before = files[position - 1]
+    if int(before.stem) == int(file.stem):
+        return f"found {before.name} and {file.name}, expected one file of each number."
+    return f"found {file.name} after number {expected - 1}, expected {expected}{file.suffix}."
+
+
+def _planar(file: Path, image: ImageArray) -> ImageArray:
+    if image.shape[0] % 2 or image.shape[1] % 2:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise AvatarError(f"{file}: is {size}, I420 needs even sizes.")
+    return bgr_to_i420(image)
 
 
 def _planar_picture(item: tuple[Path, Box]) -> StoredFrame:
     file, box = item
     image = read_picture(file)
-    if image.shape[0] % 2 or image.shape[1] % 2:
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise AvatarError(f"{file}: is {size}, I420 needs even sizes.")
-    return bgr_to_i420(image), patch_of(image, box)
+    return _planar(file, image), patch_of(image, box)
 
 
 def _in_parallel(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -150,27 +263,3 @@ def _try(read: Callable[[Item], Result], item: Item) -> Result | AvatarError:
         return read(item)
     except AvatarError as error:
         return error
-
-
-def read_picture(path: Path) -> ImageArray:
-    """Read one picture, uint8 ``[H, W, 3]`` BGR.
-
-    Raises:
-        AvatarError: it is not readable, or truncated.
-    """
-    if not _is_complete(path):
-        raise AvatarError(f"{path}: the picture is truncated.")
-    image = read_image(str(path))
-    if image is None:
-        raise AvatarError(f"{path}: not a readable picture.")
-    return image
-
-
-def _is_complete(path: Path) -> bool:
-    """Whether a JPEG or PNG has its end marker (OpenCV fills what is missing with grey)."""
-    data = path.read_bytes()
-    if data[:2] == b"\xff\xd8":
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    if data[:4] == b"\x89PNG":
-        return b"IEND" in data[-32:]
-    return True

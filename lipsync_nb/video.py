@@ -12,7 +12,6 @@ from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace
 
 from .errors import AvatarError
@@ -22,6 +21,7 @@ from .video_index import Entry, OpenVideo, VideoIndex, errors_of, read_index
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _BT709 = 1
+_MATRIX = "DISPLAYMATRIX"
 
 
 def iter_video(path: str | Path) -> Iterator[ImageArray]:
@@ -91,6 +91,11 @@ class VideoFile:
     def shape(self) -> tuple[int, int, int]:
         """``(H, W, 3)`` of the first frame, upright."""
         return self._first[0]
+
+    @property
+    def turn(self) -> Turn:
+        """What makes the stored frames upright."""
+        return self._first[1]
 
     @property
     def sample_aspect_ratio(self) -> Fraction:
@@ -256,9 +261,10 @@ def _turn_of(frame: av.VideoFrame) -> Turn:
     The matrix takes a stored pixel ``(x, y)`` to ``(a x + c y, b x + d y)``. Angles that are not
     right are taken to the nearest that is.
     """
-    if SideData.DISPLAYMATRIX not in [entry.type for entry in frame.side_data]:
+    beside: Any = frame.side_data
+    if _MATRIX not in [entry.type.name for entry in beside]:
         return Turn()
-    matrix = np.frombuffer(bytes(frame.side_data[SideData.DISPLAYMATRIX]), np.int32)
+    matrix = np.frombuffer(bytes(beside[_MATRIX]), np.int32)
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Turn(False, a < 0, d < 0)

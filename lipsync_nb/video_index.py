@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,7 +41,7 @@ class OpenVideo:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         with errors_of(path):
-            self._file: BinaryIO = open(path, "rb", buffering=0)
+            self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115
             try:
                 self.container: Any = av.open(
                     _Bytes(self._file), io_open=_refused, buffer_size=_BUFFER_BYTES
@@ -196,7 +197,7 @@ def _packets(video: OpenVideo) -> list[_Packet]:
     is_entry = {"h264": is_entry_h264, "hevc": is_entry_hevc}.get(video.stream.codec_context.name)
     marked = video.stream.codec_context.name in _MARKED
     setup = video.stream.codec_context.extradata
-    found = []
+    found: list[_Packet] = []
     for packet in video.container.demux(video.stream):
         if not packet.size:
             continue
@@ -235,7 +236,7 @@ def _decoded_times(path: str | Path) -> list[int]:
 
 def _increase(times: list[int]) -> bool:
     known = all(time is not None for time in times)
-    return known and all(a < b for a, b in zip(times, times[1:], strict=False))
+    return known and all(a < b for a, b in pairwise(times))
 
 
 def _nominal_times(video: OpenVideo, packets: list[_Packet]) -> list[int]:

@@ -138,11 +138,15 @@ def test_damaged_synctalk_folder(
     ("text", "message"),
     [
         ("{", "not readable as JSON"),
-        ("[1, 2]", "found list rectangles, expected 5"),
+        ("[1, 2]", r'found list rectangles, expected {"0"'),
         ('{"0": {"rect": [1, 2, 3, 4]}}', "found 1 rectangles, expected 5"),
         (json.dumps({str(i): {"rect": [1, 2]} for i in range(5)}), 'entry "0" is not usable'),
         (json.dumps({str(i): {"rect": [9, 9, 5, 5]} for i in range(5)}), 'entry "0" is not usabl'),
-        (json.dumps({str(i): {"rect": [-5, 0, 50, 50]} for i in range(5)}), "leaves the frame"),
+        (json.dumps({str(i): {"rect": [-50, 0, 0, 50]} for i in range(5)}), "leaves the frame"),
+        (json.dumps({str(i): {"rect": [1, 2, 3, 1e400]} for i in range(5)}), "found inf"),
+        (json.dumps({str(i): {"rect": [1, 2, 3, float("nan")]} for i in range(5)}), "found nan"),
+        (json.dumps({str(i): {"rect": [1, 2, 3, 1e30]} for i in range(5)}), "outside any picture"),
+        ("[" * 200_000, "not readable as JSON"),
     ],
 )
 def test_damaged_rectangles(tmp_path: Path, origin_folder: Path, text: str, message: str) -> None:

@@ -101,18 +101,19 @@ class FrameSource:
         """How the files are read, where that is not one frame after the other as stored."""
         if not self.is_video:
             return ""
-        turned = "" if self._video.turn == Turn() else repr(self._video.turn)
+        turn = self._video.index.first.turn
+        turned = "" if turn == Turn() else repr(turn)
         return turned if self.is_as_recorded else f"{turned}{self._picks}"
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """``(H, W, 3)`` of the first frame."""
-        return self._video.shape if self.is_video else read_picture(self.files[0]).shape
+        return self._video.index.first.shape if self.is_video else read_picture(self.files[0]).shape
 
     @property
     def sample_aspect_ratio(self) -> Fraction:
         """Width of a pixel by its height; 1 for pictures."""
-        return self._video.sample_aspect_ratio if self.is_video else Fraction(1)
+        return self._video.index.first.pixel_aspect if self.is_video else Fraction(1)
 
     def read(self, index: int) -> ImageArray:
         """Open the file and read one frame, uint8 ``[H, W, 3]`` BGR."""

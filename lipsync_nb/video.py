@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from fractions import Fraction
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from .errors import AvatarError
-from .imaging import Turn, turned, turned_i420
+from .imaging import turned, turned_i420
 from .records import ImageArray
 from .video_index import Entry, OpenVideo, VideoIndex, errors_of, read_index
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _BT709 = 1
-_MATRIX = "DISPLAYMATRIX"
 
 
 def iter_video(path: str | Path) -> Iterator[ImageArray]:
@@ -73,35 +70,6 @@ class VideoFile:
         if not self.index.is_exact:
             self.index = read_index(self.path, exactly=True)
 
-    @cached_property
-    def _first(self) -> tuple[tuple[int, int, int], Turn, Fraction]:
-        """Shape of the upright frames, how they come to be so, and their pixels' aspect."""
-        with OpenVideo(self.path) as video, errors_of(self.path):
-            frame = next(video.container.decode(video.stream), None)
-            aspect = Fraction(video.stream.sample_aspect_ratio or 1)
-        if frame is None:
-            raise AvatarError(f"{self.path}: found no pictures, expected a video.")
-        turn = _turn_of(frame)
-        height, width = frame.height, frame.width
-        if turn.transpose:
-            height, width, aspect = width, height, 1 / aspect
-        return (height, width, 3), turn, aspect
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(H, W, 3)`` of the first frame, upright."""
-        return self._first[0]
-
-    @property
-    def turn(self) -> Turn:
-        """What makes the stored frames upright."""
-        return self._first[1]
-
-    @property
-    def sample_aspect_ratio(self) -> Fraction:
-        """Width of a pixel by its height, upright; 1 where the file does not say."""
-        return self._first[2]
-
     def decoded(self) -> Iterator[av.VideoFrame]:
         """All frames in order, as ffmpeg's; see `bgr` and `i420`.
 
@@ -125,7 +93,7 @@ class VideoFile:
     def bgr(self, frame: av.VideoFrame) -> ImageArray:
         """A decoded frame as uint8 ``[H, W, 3]`` BGR, upright."""
         image = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
-        return turned(image, self._first[1])
+        return turned(image, self.index.first.turn)
 
     def i420(self, frame: av.VideoFrame) -> ImageArray:
         """A decoded frame as uint8 ``[H * 3 / 2, W]`` I420 (BT.709, limited range), upright.
@@ -143,7 +111,7 @@ class VideoFile:
             frame = frame.reformat(
                 format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
-        return turned_i420(frame.to_ndarray().astype(np.uint8, copy=False), self._first[1])
+        return turned_i420(frame.to_ndarray().astype(np.uint8, copy=False), self.index.first.turn)
 
     def read(self, index: int) -> ImageArray:
         """Frame of this number, uint8 ``[H, W, 3]`` BGR, equal to that of `iter_video`.
@@ -253,19 +221,3 @@ class _Cursor:
 
     def _expected(self, frame: av.VideoFrame) -> bool:
         return self._entry is None or bool(frame.pts == self._index.times[self._next])
-
-
-def _turn_of(frame: av.VideoFrame) -> Turn:
-    """What makes a frame upright: ISO/IEC 14496-12's matrix, as far as it turns and mirrors.
-
-    The matrix takes a stored pixel ``(x, y)`` to ``(a x + c y, b x + d y)``. Angles that are not
-    right are taken to the nearest that is.
-    """
-    beside: Any = frame.side_data
-    if _MATRIX not in [entry.type.name for entry in beside]:
-        return Turn()
-    matrix = np.frombuffer(bytes(beside[_MATRIX]), np.int32)
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Turn(False, a < 0, d < 0)
-    return Turn(True, c < 0, b < 0)

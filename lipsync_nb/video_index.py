@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
 
 from .errors import AvatarError
+from .imaging import Turn
 from .nal_units import is_entry_h264, is_entry_hevc
 
+_MATRIX = "DISPLAYMATRIX"
 _BUFFER_BYTES = 1 << 16
 _TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _INTRA = {
@@ -34,11 +37,14 @@ class OpenVideo:
 
     ffmpeg never sees the name, so that colons and bytes that are no text are nothing special.
 
+    Args:
+        threaded: decode with several threads: faster for many frames, slower for the first.
+
     Raises:
         AvatarError: it is not decodable as a video, or holds no pictures.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, threaded: bool = True) -> None:
         self.path = path
         with errors_of(path):
             self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115
@@ -53,7 +59,10 @@ class OpenVideo:
             self.close()
             raise AvatarError(f"{path}: found no pictures, expected a video.")
         self.stream: Any = self.container.streams.video[0]
-        self.stream.thread_type = "AUTO"
+        if threaded:
+            self.stream.thread_type = "AUTO"
+        else:
+            self.stream.codec_context.thread_count = 1
 
     def __enter__(self) -> OpenVideo:
         return self
@@ -125,6 +134,45 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class FirstFrame:
+    """What a video's first frame says of all of them.
+
+    Attributes:
+        shape: ``(H, W, 3)``, upright.
+        turn: what makes the stored frames upright.
+        pixel_aspect: width of a pixel by its height, upright; 1 where the file does not say.
+    """
+
+    shape: tuple[int, int, int]
+    turn: Turn
+    pixel_aspect: Fraction
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame, pixel_aspect: Fraction) -> FirstFrame:
+        """Of a decoded frame and the stored pixels' aspect."""
+        turn = _turn_of(frame)
+        if turn.transpose:
+            return cls((frame.width, frame.height, 3), turn, 1 / pixel_aspect)
+        return cls((frame.height, frame.width, 3), turn, pixel_aspect)
+
+
+def _turn_of(frame: av.VideoFrame) -> Turn:
+    """What makes a frame upright: ISO/IEC 14496-12's matrix, as far as it turns and mirrors.
+
+    The matrix takes a stored pixel ``(x, y)`` to ``(a x + c y, b x + d y)``. Angles that are not
+    right are taken to the nearest that is.
+    """
+    beside: Any = frame.side_data
+    if _MATRIX not in [entry.type.name for entry in beside]:
+        return Turn()
+    matrix = np.frombuffer(bytes(beside[_MATRIX]), np.int32)
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Turn(False, a < 0, d < 0)
+    return Turn(True, c < 0, b < 0)
+
+
+@dataclass(frozen=True)
 class VideoIndex:
     """The frames that decoding from the start gives, in that order.
 
@@ -134,6 +182,7 @@ class VideoIndex:
         numbers: place in the file of the packet that bears a time.
         entries: in the file's order; empty where frames are found by counting alone.
         is_exact: the frames were counted by decoding them.
+        first: of the first frame.
     """
 
     times: tuple[int, ...]
@@ -141,6 +190,7 @@ class VideoIndex:
     numbers: dict[int, int] = field(repr=False)
     entries: tuple[Entry, ...]
     is_exact: bool
+    first: FirstFrame
 
     def __len__(self) -> int:
         return len(self.times)
@@ -172,9 +222,9 @@ def read_index(path: str | Path, exactly: bool = False) -> VideoIndex:
     Raises:
         AvatarError: the file is not readable as a video, or breaks off.
     """
-    with OpenVideo(path) as video:
+    with OpenVideo(path, threaded=False) as video:
         with errors_of(path):
-            packets = _packets(video)
+            packets, first = _packets(video)
         _check_end(video, packets)
         base, codec = Fraction(video.stream.time_base), video.stream.codec_context.name
         is_timed = video.container.format.name in _TIMED or codec in _INTRA
@@ -184,21 +234,25 @@ def read_index(path: str | Path, exactly: bool = False) -> VideoIndex:
     entries = _entries(packets) if is_timed else ()
     if is_timed and not exactly and _packets_tell(packets, codec):
         times = sorted(p.pts for p in packets if p.is_shown and p.pts is not None)
-        return VideoIndex(tuple(times), base, by_time, entries, False)
+        return VideoIndex(tuple(times), base, by_time, entries, False, first)
     found = _decoded_times(path)
     if is_timed and _increase(found):
-        return VideoIndex(tuple(found), base, by_time, entries, True)
+        return VideoIndex(tuple(found), base, by_time, entries, True, first)
     if len(nominal) != len(found):
         nominal, base = list(range(len(found))), _frame_seconds(path)
-    return VideoIndex(tuple(nominal), base, {}, (), True)
+    return VideoIndex(tuple(nominal), base, {}, (), True, first)
 
 
-def _packets(video: OpenVideo) -> list[_Packet]:
+def _packets(video: OpenVideo) -> tuple[list[_Packet], FirstFrame]:
+    """All packets that bear data, and the first frame that they give."""
     is_entry = {"h264": is_entry_h264, "hevc": is_entry_hevc}.get(video.stream.codec_context.name)
     marked = video.stream.codec_context.name in _MARKED
     setup = video.stream.codec_context.extradata
     found: list[_Packet] = []
+    first = None
     for packet in video.container.demux(video.stream):
+        if first is None:
+            first = next(iter(packet.decode()), None)
         if not packet.size:
             continue
         if packet.is_corrupt:
@@ -207,9 +261,9 @@ def _packets(video: OpenVideo) -> list[_Packet]:
             is_entry(bytes(packet), setup) if is_entry is not None else marked
         )
         found.append(_Packet(packet.pts, packet.dts, not packet.is_discard, entry))
-    if not found:
+    if first is None:
         raise AvatarError(f"{video.path}: found no pictures, expected a video.")
-    return found
+    return found, FirstFrame.of(first, Fraction(video.stream.sample_aspect_ratio or 1))
 
 
 def _entries(packets: list[_Packet]) -> tuple[Entry, ...]:

@@ -91,6 +91,7 @@ NEIGHBOURS = {
     ("prepared", "cache"),
     ("quality", "imaging"),
     ("picture_files", "imaging"),
+    ("video_index", "imaging"),
     ("video_index", "nal_units"),
     ("row_kernels", "row_emitter"),
     ("row_machine", "row_emitter"),

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 import lipsync_nb as lnb
+from lipsync_nb.integers import weight_bits
 from lipsync_nb.quantization import quantize_static_qdq
 from lipsync_nb.requantizing import share_concat_ranges
 from lipsync_nb.rewriting import split_pointwise_convolutions
@@ -137,7 +138,7 @@ def quantised_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         "s": rng.normal(size=(2, 3, 8, 8)).astype(np.float32),
     }
     samples = [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(2)]
-    return quantize_static_qdq(model, samples), feeds
+    return quantize_static_qdq(model, lambda: samples, bits=weight_bits()), feeds
 
 
 def test_parts_of_a_concatenation_share_its_range() -> None:

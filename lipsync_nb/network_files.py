@@ -69,6 +69,8 @@ def parse_network(path: Path, serialised: bytes) -> onnx.ModelProto:
         model = onnx.load_from_string(serialised)
     except Exception as error:  # protobuf raises many kinds
         raise NetworkError(f"{path}: not a usable ONNX network ({first_line(error)}).") from error
+    if not model.graph.node:
+        raise NetworkError(f"{path}: not a usable ONNX network (it is empty).")
     return model
 
 

@@ -50,7 +50,11 @@ def export(module: Any, path: Path, exporter: str, opset: int, batch: str) -> No
 
     count = 2 if exporter == "dynamo" and batch == "any" else 1
     inputs = tuple(torch.rand(count, *shape) for shape in SHAPES.values())
-    names = {"input_names": [*SHAPES], "output_names": ["output"], "opset_version": opset}
+    names: dict[str, Any] = {
+        "input_names": [*SHAPES],
+        "output_names": ["output"],
+        "opset_version": opset,
+    }
     if exporter == "torchscript":
         axes = {name: {0: "batch"} for name in (*SHAPES, "output")} if batch == "any" else None
         torch.onnx.export(module, inputs, path, dynamo=False, dynamic_axes=axes, **names)

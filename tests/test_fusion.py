@@ -232,9 +232,7 @@ def test_sums_that_broadcast_stay_where_they_are(shape: tuple[int, ...]) -> None
 def test_pictures_of_odd_width_stay_where_they_are() -> None:
     # Half a vector more than whole ones, whatever this processor's vectors are.
     width = 64 + lanes() // 2
-    with pytest.raises(
-        NetworkError, match=rf"pictures are \(4, 64, {width}\), too small or of odd"
-    ):
+    with pytest.raises(NetworkError, match=rf"are \(4, 64, {width}\), too small or of odd"):
         FusedNetwork(unet_end(64, width).SerializeToString(), open_session)
 
 

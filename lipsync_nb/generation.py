@@ -29,6 +29,7 @@ from .inference import (
     first_provider,
     generator_inputs,
     generator_output,
+    to_images,
 )
 from .integers import weight_bits
 from .network_files import read_network
@@ -38,6 +39,7 @@ from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
 from .records import (
     FEATURE_SIZE,
     AnyArray,
+    Batch,
     FloatArray,
     IndexArray,
     RenderConfig,
@@ -46,6 +48,8 @@ from .splitting import Edge, edges_of
 from .threads import ThreadPlan, plan_threads
 
 CALIBRATION_FRAMES = 32
+# Mean over a picture, of 255.
+LARGEST_FORM_ERROR = 1.0
 FEATURES_FILE = "aud_ave.npy"
 
 
@@ -89,11 +93,19 @@ def _check_track(track: FloatArray) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """A generator's file in the form that is prepared: its bytes, and the names of its inputs."""
+    """A generator's file in the form that is prepared.
+
+    Attributes:
+        model: the serialised network, see `normal_form`.
+        names: of its picture and its audio input.
+        note: what is to be told about it, or empty.
+        is_own: it is the file as it is.
+    """
 
     model: bytes
     names: tuple[str, ...]
-    note: str = ""
+    note: str
+    is_own: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +169,7 @@ class _Opener:
         names = tuple(input_names(self.path, model, inputs))
         found = self._range(model)
         form = normal_form(model, self.path, inputs, output, found.levels)
-        return _Source(form, names, found.note)
+        return _Source(form, names, found.note, form is model)
 
     def _range(self, model: bytes) -> OutputRange:
         """What the network's output means, found once and kept."""
@@ -166,14 +178,34 @@ class _Opener:
         return OutputRange(**json.loads(files["range.json"]))
 
     def _tried(self) -> bytes:
-        middle = slice(len(self.order) // 2, len(self.order) // 2 + 1)
-        frames = np.arange(len(self.order))[middle]
-        generator = self.plain(Remarks()).generator
-        found = generator.read_range(self.inputs.batch(frames, self.order[middle]))
+        found = self.plain(Remarks()).generator.read_range(self._trial())
         return json.dumps(asdict(found)).encode()
+
+    def _trial(self) -> Batch:
+        """The frame in the middle."""
+        middle = slice(len(self.order) // 2, len(self.order) // 2 + 1)
+        return self.inputs.batch(np.arange(len(self.order))[middle], self.order[middle])
+
+    def _check_form(self, source: _Source) -> None:
+        """Try another form of the file than its own, once: it must paint what the file paints."""
+        if source.is_own:
+            return
+        key = ("form", hashlib.sha256(source.model).hexdigest())
+        self._store().fetch(key, lambda: {"right.txt": self._compared(source)})
+
+    def _compared(self, source: _Source) -> bytes:
+        batch = self._trial()
+        feeds = dict(zip(source.names, (batch.visual, batch.audio), strict=True))
+        found = to_images(Session(source.model, self.path, provider="cpu")(feeds)[0])
+        expected = self.plain(Remarks()).generator(batch).images
+        error = float(np.abs(found.astype(np.float32) - expected).mean())
+        if error > LARGEST_FORM_ERROR:
+            raise NetworkError(f"in float32 it paints {error:.1f} of 255 differently")
+        return b"right"
 
     def prepared(self, source: _Source, remarks: Remarks) -> Painter:
         remarks = remarks.and_note(source.note)
+        self._check_form(source)
         if self.config.feature_cache == "off":
             return self._whole(source, remarks.and_note("feature cache off: as configured."))
         try:

@@ -47,7 +47,7 @@ def _check_size(path: Path, size: int) -> None:
 
 def _with_weights(path: Path, serialised: bytes) -> bytes:
     model = parse_network(path, serialised)
-    outside = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    outside = [t for t in constants_of(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
     if not outside:
         return serialised
     _check_size(path, len(serialised) + sum(map(_bytes_of, outside)))
@@ -74,14 +74,14 @@ def parse_network(path: Path, serialised: bytes) -> onnx.ModelProto:
     return model
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def constants_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """All constants of a graph, those of the graphs within it too."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+                yield from constants_of(inner)
 
 
 def _bytes_of(tensor: onnx.TensorProto) -> int:

@@ -1,4 +1,4 @@
-"""Networks of other number types brought into one form: float32 in, float32 of 0..1 out."""
+"""Networks of other number types brought into one form: float32 all through, 0..1 at the end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .binding import Declared, Shape, bind_inputs, bind_output, inputs_of
 from .errors import NetworkError
-from .network_files import parse_network
+from .network_files import constants_of, parse_network
 from .records import FloatArray
 
 # A picture's brightest percent lies far below the one, or far above the other.
 _LARGEST_UNIT, _SMALLEST_BYTES, _LARGEST_BYTES = 2.0, 8.0, 300.0
 _LOWEST_UNIT, _LOWEST_BYTES = -0.25, -64.0
 _ROUNDING = 0.01
+_OTHER_FLOATS = {"tensor(float16)", "tensor(double)"}
+_OTHERS = (TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def _clipped(output: FloatArray, top: int) -> str:
 def normal_form(
     model_bytes: bytes, path: Path, inputs: Sequence[Shape], output: Shape, levels: int = 255
 ) -> bytes:
-    """A network with float32 inputs of known sizes and one output, float32 of 0..1.
+    """A network in float32, with inputs of known sizes and one output of 0..1.
+
+    One in float16 or float64 computes in float32 here, which processors are made for; its result
+    differs by the rounding of float16. Whether it is right has to be tried.
 
     Args:
         inputs, output: shapes without the batch axis.
@@ -79,11 +84,13 @@ def normal_form(
     bound = bind_inputs(nodes, inputs, path)
     given = bind_output([Declared(value) for value in model.graph.output], output, path)
     changed = len(model.graph.output) > 1
+    if {given.type, *(node.type for node in bound)} & _OTHER_FLOATS:
+        _compute_in_float32(model.graph)
+        changed = True
     del model.graph.output[:]
     model.graph.output.append(values[given.name])
     for node, shape in zip(bound, inputs, strict=True):
         changed |= _fix_sizes(values[node.name], shape)
-        changed |= _feed_float32(model.graph, values[node.name])
     changed |= _give_unit_range(model.graph, output, levels)
     result: bytes = model.SerializeToString() if changed else model_bytes
     return result
@@ -98,19 +105,19 @@ def _fix_sizes(value: onnx.ValueInfoProto, shape: Shape) -> bool:
     return True
 
 
-def _feed_float32(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> bool:
-    """Let an input take float32, and turn it into what the network takes."""
-    kind = value.type.tensor_type
-    if kind.elem_type == TensorProto.FLOAT:
-        return False
-    inner = f"{value.name}.as_declared"
+def _compute_in_float32(graph: onnx.GraphProto) -> None:
+    for tensor in constants_of(graph):
+        if tensor.data_type in _OTHERS:
+            array = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name == value.name:
-                node.input[position] = inner
-    graph.node.insert(0, helper.make_node("Cast", [value.name], [inner], to=kind.elem_type))
-    kind.elem_type = TensorProto.FLOAT
-    return True
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _OTHERS:
+                attribute.i = TensorProto.FLOAT
+    del graph.value_info[:]
+    for value in [*graph.input, *graph.output]:
+        if value.type.tensor_type.elem_type in _OTHERS:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def _give_unit_range(graph: onnx.GraphProto, shape: Shape, levels: int) -> bool:

@@ -5,7 +5,7 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -13,6 +13,8 @@ import pytest
 from builders import TINY_CHANNELS
 from comparison import assert_same
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from test_generation import psnr
 from test_inference import SHAPES, batch
 
 import lipsync_nb as lnb
@@ -191,6 +193,33 @@ def test_other_numbers_give_the_same_pictures(
     stream = lnb.FrameStream(odd, speech, replace(config, **form))
     assert_same(stream, reference, tolerance)
     assert stream.shortfalls == ()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_float16_network_is_fused_and_quantised(
+    avatar: lnb.Avatar,
+    speech: lnb.Speech,
+    tmp_path: Path,
+    precision: Literal["fp32", "fp16", "int8"],
+) -> None:
+    """It is computed in float32, where that is asked for: processors have nothing else."""
+    generator = avatar.generator
+    assert generator is not None
+    narrow = convert_float_to_float16(onnx.load(generator), keep_io_types=False)
+    onnx.save(narrow, tmp_path / "half.onnx")
+    half = replace(avatar, generator=tmp_path / "half.onnx")
+    config = lnb.RenderConfig(max_frames=4, precision=precision, feature_cache="on")
+    stream = lnb.FrameStream(half, speech, config)
+    plain_config = lnb.RenderConfig(prepare=False, max_frames=4)
+    plain = [frame.data for frame in lnb.iter_frames(half, speech, plain_config)]
+    for frame, expected in zip(stream, plain, strict=True):
+        box = avatar.boxes[frame.template_index]
+        floor = 28 if precision == "int8" else 45
+        assert psnr(frame.data[box.rows, box.columns], expected[box.rows, box.columns]) > floor
+    assert stream.shortfalls == ()
+    notes = " ".join(stream.notes)
+    assert ("fused layers on" in notes) == (precision == "fp32")
+    assert ("int8: weights of" in notes) == (precision == "int8")
 
 
 @pytest.mark.parametrize("form", FORMS, ids=["plain", "features", "whole"])

@@ -184,8 +184,9 @@ def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -
 def _report(result: RenderResult) -> str:
     timings = result.timings
     notes = "".join(f"{note}\n" for note in result.notes)
+    missed = "".join(f"{text}\n" for text in result.shortfalls)
     return (
-        f"{timings}\n\n{notes}{result.path.resolve()}\n{result.num_frames} frames in "
+        f"{missed}{timings}\n\n{notes}{result.path.resolve()}\n{result.num_frames} frames in "
         f"{timings.wall_seconds:.1f} s, {timings.fps:.1f} FPS on {result.provider}"
     )
 

@@ -173,10 +173,9 @@ def timings_parts(timings: Timings) -> list[str]:
 @html_of.register
 def _(result: RenderResult) -> str:
     timings = result.timings
-    head = (
-        f"<h4>{escape(result.path.name)}: {result.num_frames} frames, "
-        f"{timings.steady_fps:.1f} FPS on {escape(result.provider)}</h4>"
-    )
+    fps = f"{timings.steady_fps:.1f} FPS on {result.provider}"
+    made = f"{result.path.name}: {result.num_frames} frames, {fps}"
+    head = f"<h4>{escape('; '.join([*result.shortfalls, made]))}</h4>"
     notes = "".join(f'<p class="dim">{escape(note)}</p>' for note in result.notes)
     return charts.page(head, _output(result.path), notes, *timings_parts(timings))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import onnx
 
 from .avatar import Avatar
 from .batching import make_batch
+from .binding import input_names
 from .cache import Template
-from .errors import NetworkError
+from .errors import NetworkError, SpeechError
 from .features import FeatureCache, FeaturePlan, plan_features
 from .files import cache_folders
 from .fusion import FusedNetwork
@@ -26,14 +28,18 @@ from .inference import (
     Session,
     first_provider,
     generator_inputs,
-    input_names,
-    read_network,
+    generator_output,
+    to_images,
 )
-from .painters import Inputs, Painter, PlainPainter, Share, SplitPainter, WholePainter
+from .integers import weight_bits
+from .network_files import read_network
+from .normal_form import OutputRange, normal_form
+from .painters import Inputs, Painter, PlainPainter, Remarks, Share, SplitPainter, WholePainter
 from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
 from .records import (
     FEATURE_SIZE,
     AnyArray,
+    Batch,
     FloatArray,
     IndexArray,
     RenderConfig,
@@ -42,6 +48,8 @@ from .splitting import Edge, edges_of
 from .threads import ThreadPlan, plan_threads
 
 CALIBRATION_FRAMES = 32
+# Mean over a picture, of 255.
+LARGEST_FORM_ERROR = 1.0
 FEATURES_FILE = "aud_ave.npy"
 
 
@@ -62,19 +70,42 @@ def open_generator(
 
     Raises:
         NetworkError, ProviderError, NotFoundError: see `OnnxNetwork`.
+        SpeechError: the track has NaN or infinity in it.
     """
     if avatar.generator is None:
         raise _no_generator(avatar)
+    _check_track(track)
     inputs = Inputs(template, track, config.audio_edges)
     opener = _Opener(avatar, avatar.generator, inputs, order, config, plan)
     if not config.prepare:
-        return opener.plain(["network: used as its file is."])
-    try:
-        return opener.prepared()
-    except NetworkError as error:
-        note = f"network: used as its file is ({str(error).rstrip('.')})."
-        warnings.warn(f"{avatar.generator}: {note}", stacklevel=2)
-        return opener.plain([note])
+        return opener.plain(Remarks(("network: used as its file is.",)))
+    return opener.best()
+
+
+def _check_track(track: FloatArray) -> None:
+    bad = ~np.isfinite(track).all(axis=1)
+    if bad.any():
+        raise SpeechError(
+            f"features: found NaN or infinity in {bad.sum()} of {len(track)} rows, the first is "
+            f"{bad.argmax()}; expected finite numbers."
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A generator's file in the form that is prepared.
+
+    Attributes:
+        model: the serialised network, see `normal_form`.
+        names: of its picture and its audio input.
+        note: what is to be told about it, or empty.
+        is_own: it is the file as it is.
+    """
+
+    model: bytes
+    names: tuple[str, ...]
+    note: str
+    is_own: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +117,33 @@ class _Opener:
     config: RenderConfig
     plan: ThreadPlan
 
-    def plain(self, notes: Sequence[str]) -> PlainPainter:
+    def best(self) -> Painter:
+        """The prepared network; what cannot be had is told, and the next best comes instead."""
+        source, wanted = self.source(), self.config.precision
+        try:
+            return self.prepared(source, Remarks())
+        except NetworkError as error:
+            reason = _reason(error)
+        remarks = Remarks()
+        if wanted != "fp32":
+            remarks = remarks.and_shortfall(f"asked for {wanted}, rendered in fp32 ({reason})")
+            with suppress(NetworkError):
+                config = replace(self.config, precision="fp32")
+                painter = replace(self, config=config).prepared(source, remarks)
+                self._warn(remarks.shortfalls[0])
+                return painter
+        note = f"network: used as its file is ({reason})."
+        remarks = remarks.and_note(note).and_shortfall(
+            f"asked for a prepared network, used its file as it is ({reason})"
+        )
+        painter = self.plain(remarks)
+        self._warn(note)
+        return painter
+
+    def _warn(self, text: str) -> None:
+        warnings.warn(f"{self.path}: {text}", stacklevel=5)
+
+    def plain(self, remarks: Remarks) -> PlainPainter:
         generator = Generator(
             self.path,
             self.inputs.template.spec,
@@ -94,36 +151,97 @@ class _Opener:
             self.plan.network,
             self.plan.spinning,
         )
-        return PlainPainter(self.inputs, generator, self.share, notes)
+        return PlainPainter(self.inputs, generator, self.share, remarks)
 
     @property
     def share(self) -> Share:
         return Share.of(self.config, self.plan)
 
-    def prepared(self) -> Painter:
+    def source(self) -> _Source:
+        """The file, tried on a frame of this render where it was not before.
+
+        Raises:
+            NetworkError, NotFoundError: it cannot be used at all.
+        """
+        spec = self.inputs.template.spec
+        inputs, output = generator_inputs(spec), generator_output(spec)
         model = read_network(self.path)
-        shapes = generator_inputs(self.inputs.template.spec)
-        names = input_names(self.path, model, shapes)
-        if self.config.feature_cache != "off":
-            try:
-                return self._split(model, names)
-            except NetworkError as error:
-                reason = f"feature cache off: {error}"
-                return self._whole(model, names, [reason])
-        return self._whole(model, names, ["feature cache off: as configured."])
+        names = tuple(input_names(self.path, model, inputs))
+        found = self._range(model)
+        form = normal_form(model, self.path, inputs, output, found.levels)
+        return _Source(form, names, found.note, form is model)
+
+    def _range(self, model: bytes) -> OutputRange:
+        """What the network's output means, found once and kept."""
+        key = ("range", hashlib.sha256(model).hexdigest())
+        files = self._store().fetch(key, lambda: {"range.json": self._tried()})
+        return OutputRange(**json.loads(files["range.json"]))
+
+    def _tried(self) -> bytes:
+        found = self.plain(Remarks()).generator.read_range(self._trial())
+        return json.dumps(asdict(found)).encode()
+
+    def _trial(self) -> Batch:
+        """The frame in the middle."""
+        middle = slice(len(self.order) // 2, len(self.order) // 2 + 1)
+        return self.inputs.batch(np.arange(len(self.order))[middle], self.order[middle])
+
+    def _check_form(self, source: _Source) -> None:
+        """Try another form of the file than its own, once: it must paint what the file paints."""
+        if source.is_own:
+            return
+        key = ("form", hashlib.sha256(source.model).hexdigest())
+        self._store().fetch(key, lambda: {"right.txt": self._compared(source)})
+
+    def _compared(self, source: _Source) -> bytes:
+        batch = self._trial()
+        feeds = dict(zip(source.names, (batch.visual, batch.audio), strict=True))
+        found = to_images(Session(source.model, self.path, provider="cpu")(feeds)[0])
+        expected = self.plain(Remarks()).generator(batch).images
+        error = float(np.abs(found.astype(np.float32) - expected).mean())
+        if error > LARGEST_FORM_ERROR:
+            raise NetworkError(f"in float32 it paints {error:.1f} of 255 differently")
+        return b"right"
+
+    def prepared(self, source: _Source, remarks: Remarks) -> Painter:
+        remarks = remarks.and_note(source.note)
+        self._check_form(source)
+        if self.config.feature_cache == "off":
+            return self._whole(source, remarks.and_note("feature cache off: as configured."))
+        try:
+            return self._split(source, remarks)
+        except NetworkError as error:
+            return self._whole(source, self._without_cache(remarks, f"feature cache off: {error}"))
+
+    def _without_cache(self, remarks: Remarks, note: str) -> Remarks:
+        if self.config.feature_cache == "on":
+            reason = note.removeprefix("feature cache off: ").rstrip(".")
+            remarks = remarks.and_shortfall(
+                f"asked for the feature cache, rendered without it ({reason})"
+            )
+        return remarks.and_note(note)
 
     def _arithmetic_key(self) -> tuple[object, ...]:
         """What the arithmetic depends on: what is calibrated belongs to the frames."""
         if self.config.precision != "int8":
             return (self.config.precision,)
-        return ("int8", self.config.int8_layers, self.avatar.fingerprint, CALIBRATION_FRAMES)
+        layers, frames = self.config.int8_layers, self.avatar.fingerprint
+        return ("int8", layers, weight_bits(), frames, CALIBRATION_FRAMES)
 
     def _arithmetic(self, names: Sequence[str]) -> Arithmetic:
         """How the network computes, and what it is calibrated on."""
         if self.config.precision != "int8":
             return Arithmetic(self.config.precision)
         spared = names[1] if self.config.int8_layers == "pictures" else ""
-        return Arithmetic("int8", lambda: self._samples(names), spared)
+        return Arithmetic("int8", lambda: self._samples(names), spared, weight_bits())
+
+    def _arithmetic_note(self) -> str:
+        if self.config.precision != "int8":
+            return ""
+        spared = self.config.int8_layers == "pictures"
+        layers = "the layers of the sound in float32" if spared else "all layers"
+        why = "" if weight_bits() == 8 else ", because sums of 8-bit products overflow here"
+        return f"int8: weights of {weight_bits()} bits{why}; {layers}."
 
     def _samples(self, names: Sequence[str]) -> list[dict[str, AnyArray]]:
         """Template frames, evenly spread, each with another moment of speech."""
@@ -172,20 +290,20 @@ class _Opener:
             return self._session(model), f"fused layers off: {error}"
         return network, f"fused layers on: {network}."
 
-    def _whole(self, model: bytes, names: Sequence[str], notes: Sequence[str]) -> Painter:
-        network, note = self._network(self.whole_files(model, names)["whole.onnx"])
-        return WholePainter(self.inputs, network, names, self.share, [*notes, note])
+    def _whole(self, source: _Source, remarks: Remarks) -> Painter:
+        network, note = self._network(self.whole_files(source)["whole.onnx"])
+        remarks = remarks.and_note(note).and_note(self._arithmetic_note())
+        return WholePainter(self.inputs, network, source.names, self.share, remarks)
 
-    def whole_files(self, model: bytes, names: Sequence[str]) -> dict[str, bytes]:
+    def whole_files(self, source: _Source) -> dict[str, bytes]:
         """The prepared network in one piece."""
-        arithmetic = self._arithmetic(names)
+        model, arithmetic = source.model, self._arithmetic(source.names)
         key = ("whole", hashlib.sha256(model).hexdigest(), *self._arithmetic_key())
         return self._store().fetch(key, lambda: prepare_whole(model, arithmetic))
 
-    def split_files(
-        self, model: bytes, names: Sequence[str]
-    ) -> tuple[tuple[object, ...], dict[str, bytes]]:
+    def split_files(self, source: _Source) -> tuple[tuple[object, ...], dict[str, bytes]]:
         """The prepared network in two halves, and the key that they are kept under."""
+        model, names = source.model, source.names
         narrow = self.config.feature_dtype == "float16"
         digest = hashlib.sha256(model).hexdigest()
         key = ("halves", digest, names[1], narrow, *self._arithmetic_key())
@@ -195,17 +313,18 @@ class _Opener:
         )
         return key, files
 
-    def _split(self, model: bytes, names: Sequence[str]) -> Painter:
-        key, files = self.split_files(model, names)
+    def _split(self, source: _Source, remarks: Remarks) -> Painter:
+        key, files = self.split_files(source)
         plan, edges = self.plan_features(files["independent.onnx"])
         if not len(plan.frames):
-            return self._whole(model, names, [plan.reason])
+            return self._whole(source, self._without_cache(remarks, plan.reason))
         features = self.avatar.remember_features(
             (key, plan.frames.tobytes()), lambda: FeatureCache(edges, plan.frames)
         )
         dependent, note = self._network(files["dependent.onnx"])
         halves = self._session(files["independent.onnx"]), dependent
-        return SplitPainter(self.inputs, halves, names, features, self.share, [plan.reason, note])
+        remarks = remarks.and_note(plan.reason).and_note(note).and_note(self._arithmetic_note())
+        return SplitPainter(self.inputs, halves, source.names, features, self.share, remarks)
 
     def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[Edge]]:
         """Which template frames' features are kept, and what they are."""
@@ -246,6 +365,21 @@ def calibration_feeds(
     return _Opener(avatar, path, inputs, order, config, plan_threads(config))._samples(names)
 
 
+def generator_source(avatar: Avatar, template: Template) -> tuple[bytes, tuple[str, ...]]:
+    """The avatar's generator as it is prepared, float32 in and out: its bytes and input names.
+
+    Raises:
+        NetworkError, NotFoundError: see `open_generator`.
+    """
+    if avatar.generator is None:
+        raise _no_generator(avatar)
+    inputs = Inputs(template, np.zeros((1, FEATURE_SIZE), np.float32), "zero")
+    config, order = RenderConfig(), np.zeros(1, np.int64)
+    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
+    source = opener.source()
+    return source.model, source.names
+
+
 def network_of_a_frame(
     avatar: Avatar, template: Template, track: FloatArray, order: IndexArray, config: RenderConfig
 ) -> tuple[str, bytes]:
@@ -261,16 +395,19 @@ def network_of_a_frame(
         raise _no_generator(avatar)
     inputs = Inputs(template, track, config.audio_edges)
     opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
-    model = read_network(avatar.generator)
-    names = input_names(avatar.generator, model, generator_inputs(template.spec))
     if not config.prepare:
-        return "the file", model
+        return "the file", read_network(avatar.generator)
+    source = opener.source()
     if config.feature_cache != "off":
         with suppress(NetworkError):
-            _, files = opener.split_files(model, names)
+            _, files = opener.split_files(source)
             if len(opener.plan_features(files["independent.onnx"])[0].frames):
                 return "audio half", files["dependent.onnx"]
-    return "whole", opener.whole_files(model, names)["whole.onnx"]
+    return "whole", opener.whole_files(source)["whole.onnx"]
+
+
+def _reason(error: NetworkError) -> str:
+    return str(error).rstrip(".")
 
 
 def _no_generator(avatar: Avatar) -> NetworkError:

@@ -9,6 +9,30 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from .errors import NetworkError
 
 BATCH_AXIS = "N"
+# Scales for each channel of a weight came with 13; 17 is what this package writes itself.
+SMALLEST_OPSET, RAISED_OPSET = 13, 17
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the standard operators that a model is written for."""
+    found = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return int(max(found, default=1))
+
+
+def with_newer_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model written for old operators, raised to `RAISED_OPSET`; itself where it is newer.
+
+    Where it cannot be raised it is given back as it is. Whether the result is right has to be
+    tried.
+    """
+    if opset_of(model) >= SMALLEST_OPSET:
+        return model
+    try:
+        raised: onnx.ModelProto = onnx.version_converter.convert_version(model, RAISED_OPSET)
+        onnx.checker.check_model(raised)
+    except Exception:  # the converter and the checker raise many kinds
+        return model
+    return raised
 
 
 def with_dynamic_batch(model_bytes: bytes) -> bytes:
@@ -116,20 +140,35 @@ def _is_idle(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> bool:
 def with_picture_output(model: onnx.ModelProto) -> None:
     """Let a graph give uint8 pictures ``[N, s, s, 3]``, ``trunc(255 * output)``, in place.
 
-    Its output is float32 ``[N, 3, s, s]``, 0..1.
+    Its output is float32 ``[N, 3, s, s]``, 0..1. What lies outside is clipped; a sigmoid gives
+    nothing outside.
     """
     output = model.graph.output[0]
     sizes = [dim.dim_value for dim in output.type.tensor_type.shape.dim[1:]]
     name = f"{output.name}.pictures"
-    levels = numpy_helper.from_array(np.array(255, np.float32), f"{name}.levels")
-    model.graph.initializer.append(levels)
-    model.graph.node.extend(
-        [
-            helper.make_node("Mul", [output.name, levels.name], [f"{name}.scaled"]),
-            helper.make_node("Cast", [f"{name}.scaled"], [f"{name}.cast"], to=TensorProto.UINT8),
-            helper.make_node("Transpose", [f"{name}.cast"], [name], perm=[0, 2, 3, 1]),
-        ]
-    )
+    scaled, within = f"{name}.scaled", f"{name}.within"
+    levels = _number(model.graph, f"{name}.levels", 255)
+    nodes = [helper.make_node("Mul", [output.name, levels], [scaled])]
+    if _ends_in_sigmoid(model.graph):
+        within = scaled
+    else:
+        nodes.append(
+            helper.make_node("Clip", [scaled, _number(model.graph, f"{name}.black", 0), levels],
+                             [within])
+        )  # fmt: skip
+    nodes.append(helper.make_node("Cast", [within], [f"{name}.cast"], to=TensorProto.UINT8))
+    nodes.append(helper.make_node("Transpose", [f"{name}.cast"], [name], perm=[0, 2, 3, 1]))
+    model.graph.node.extend(nodes)
     shape = [BATCH_AXIS, *sizes[1:], *sizes[:1]]
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+
+
+def _ends_in_sigmoid(graph: onnx.GraphProto) -> bool:
+    name = graph.output[0].name
+    return any(node.op_type == "Sigmoid" and name in node.output for node in graph.node)
+
+
+def _number(graph: onnx.GraphProto, name: str, value: float) -> str:
+    graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    return name

@@ -8,13 +8,16 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx
 
-from .errors import NetworkError, NotFoundError, ProviderError
+from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of
+from .errors import NetworkError, ProviderError
 from .graphs import BATCH_AXIS, with_dynamic_batch
+from .network_files import first_line, read_network, why_too_new
+from .normal_form import OutputRange
 from .records import FEATURE_SIZE, AnyArray, Batch, FloatArray, ImageArray, ModelSpec, Predictions
 from .runtime import ort
 
@@ -23,7 +26,6 @@ ort.set_default_logger_severity(4)
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 Batching = Literal["dynamic", "rewritten", "single"]
-Shape = tuple[int, ...]
 
 
 class OnnxNetwork:
@@ -32,13 +34,14 @@ class OnnxNetwork:
     Args:
         path: the ``.onnx`` file.
         inputs: shape of each input without its batch axis; the file's inputs are bound to these
-            by shape, whatever their names and order.
+            by shape, whatever their names and order, and fed in the type that they declare.
         output: shape of the output without its batch axis.
         provider: ``cpu``, ``cuda``, or ``auto``: CUDA where there is a device that it loads on.
         num_threads: threads on the CPU, 0: ONNX Runtime decides.
         spinning: whether they wait for work in a busy loop.
 
     Attributes:
+        gives_bytes: its output is declared as uint8.
         provider: name of the execution provider that is really bound.
         batching: ``dynamic`` (the file takes any batch), ``rewritten`` (it was exported for a
             batch of one and its graph was given a dynamic axis), or ``single`` (that was not
@@ -65,8 +68,11 @@ class OnnxNetwork:
         self._wanted_provider = provider
         model = read_network(self.path)
         self._session = self._open(model)
-        self._names = _bind_inputs(self._session, self._inputs, self.path)
-        _check_output(self._session, output, self.path)
+        nodes = bind_inputs(self._session.get_inputs(), self._inputs, self.path)
+        self._fed = {node.name: dtype_of(node, FLOATS, self.path) for node in nodes}
+        given = bind_output(self._session.get_outputs(), output, self.path)
+        self._given = given.name
+        self.gives_bytes = dtype_of(given, PICTURES, self.path) is np.uint8
         self.batching: Batching = "dynamic"
         if self._has_fixed_batch():
             self._make_dynamic(model)
@@ -91,7 +97,7 @@ class OnnxNetwork:
             rewritten = self._open(with_dynamic_batch(model))
         except (NetworkError, ProviderError, ValueError):
             return
-        if _same_results(fixed, rewritten, self._names, self._inputs):
+        if self._same_results(fixed, rewritten):
             self._session, self.batching = rewritten, "rewritten"
 
     def __call__(self, *arrays: FloatArray) -> FloatArray:
@@ -99,6 +105,9 @@ class OnnxNetwork:
 
         Returns:
             float32 ``[n, *output]``.
+
+        Raises:
+            NetworkError: it cannot be run, or gives NaN or infinity.
         """
         if self.batching == "single":
             rows = zip(*arrays, strict=True)
@@ -106,9 +115,39 @@ class OnnxNetwork:
         return self._run(arrays)
 
     def _run(self, arrays: Sequence[FloatArray]) -> FloatArray:
-        feeds = dict(zip(self._names, arrays, strict=True))
-        result: FloatArray = self._session.run(None, feeds)[0]
-        return result.reshape(len(arrays[0]), *self._output)
+        try:
+            found = self._outcome(self._session, arrays)
+            result = found.reshape(len(arrays[0]), *self._output).astype(np.float32, copy=False)
+        except Exception as error:  # ONNX Runtime has no common class for its errors at run time
+            raise NetworkError(f"{self.path}: cannot be run ({first_line(error)}).") from error
+        if not np.isfinite(result).all():
+            raise NetworkError(f"{self.path}: gives NaN or infinity, expected finite numbers.")
+        return result
+
+    def _outcome(self, session: ort.InferenceSession, arrays: Sequence[FloatArray]) -> AnyArray:
+        """What a session of this network gives, as it declares it."""
+        feeds = {
+            name: array.astype(dtype, copy=False)
+            for (name, dtype), array in zip(self._fed.items(), arrays, strict=True)
+        }
+        result: AnyArray = session.run([self._given], feeds)[0]
+        return result
+
+    def _same_results(self, fixed: ort.InferenceSession, rewritten: ort.InferenceSession) -> bool:
+        """Whether a rewritten graph gives two frames what the original gives each of them alone."""
+        rng = np.random.default_rng(0)
+        arrays = [rng.random((2, *shape), np.float32) for shape in self._inputs]
+        try:
+            alone = [self._outcome(fixed, [a[i : i + 1] for a in arrays]) for i in range(2)]
+            both = self._outcome(rewritten, arrays)
+        except Exception:  # ONNX Runtime has no common class for its errors at run time
+            return False
+        expected = np.concatenate(alone)
+        # float16 has about three digits.
+        tolerance = 1e-4 if expected.dtype.itemsize > 2 else 2e-3 * max(1, expected.max())
+        return both.size == expected.size and np.allclose(
+            both.reshape(expected.shape), expected, atol=tolerance
+        )
 
 
 class Generator:
@@ -122,25 +161,42 @@ class Generator:
         num_threads: int = 0,
         spinning: bool = True,
     ) -> None:
-        size = spec.input_size
         self.network = OnnxNetwork(
             path,
             generator_inputs(spec),
-            (3, size, size),
+            generator_output(spec),
             provider=provider,
             num_threads=num_threads,
             spinning=spinning,
         )
+        self._range = OutputRange(1) if self.network.gives_bytes else None
 
     def __call__(self, batch: Batch) -> Predictions:
-        """Paint a batch: ``images`` uint8 ``[n, s, s, 3]`` BGR, ``trunc(output * 255)``."""
+        """Paint a batch: ``images`` uint8 ``[n, s, s, 3]`` BGR, ``trunc(output * 255)``.
+
+        Raises:
+            NetworkError: see `OnnxNetwork`, and `OutputRange`, which the first batch decides.
+        """
         output = self.network(batch.visual, batch.audio)
-        return Predictions(batch.frame_indices, batch.template_indices, to_images(output))
+        if self._range is None:
+            self._range = OutputRange.of(output, self.network.path)
+        images = to_images(output, self._range.levels)
+        return Predictions(batch.frame_indices, batch.template_indices, images)
+
+    def read_range(self, batch: Batch) -> OutputRange:
+        """What its output means, by a batch of real pictures; see `OutputRange`."""
+        output = self.network(batch.visual, batch.audio)
+        return self._range or OutputRange.of(output, self.network.path)
 
 
 def generator_inputs(spec: ModelSpec) -> list[Shape]:
     """Shapes of a generator's picture and audio input, without the batch axis."""
     return [(6, spec.input_size, spec.input_size), spec.audio_shape]
+
+
+def generator_output(spec: ModelSpec) -> Shape:
+    """Shape of a generator's output, without the batch axis."""
+    return (3, spec.input_size, spec.input_size)
 
 
 class PreparedNetwork(Protocol):
@@ -187,7 +243,7 @@ class Session:
             options.add_free_dimension_override_by_name(BATCH_AXIS, batch_size)
         self._session = _open_session(model, options, provider, name)
         self.provider: str = self._session.get_providers()[0]
-        self.batch_size = batch_size
+        self.batch_size, self._name = batch_size, name
         _check_provider(provider, self.provider, name)
 
     def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
@@ -195,7 +251,10 @@ class Session:
         count = len(next(iter(feeds.values())))
         if self.batch_size and count < self.batch_size:
             feeds = {name: _filled_up(array, self.batch_size) for name, array in feeds.items()}
-        outputs: list[AnyArray] = self._session.run(None, dict(feeds))
+        try:
+            outputs: list[AnyArray] = self._session.run(None, dict(feeds))
+        except Exception as error:  # ONNX Runtime has no common class for its errors at run time
+            raise NetworkError(f"{self._name}: cannot be run ({first_line(error)}).") from error
         return [output[:count] for output in outputs]
 
     def end_profile(self) -> Path:
@@ -247,9 +306,14 @@ def _filled_up(array: AnyArray, size: int) -> AnyArray:
     return whole
 
 
-def to_images(output: FloatArray) -> ImageArray:
-    """Sigmoid output float32 ``[n, 3, s, s]``, 0..1, to uint8 ``[n, s, s, 3]``, truncated."""
-    return (output.transpose(0, 2, 3, 1) * np.float32(255)).astype(np.uint8)
+def to_images(output: FloatArray, levels: int = 255) -> ImageArray:
+    """Output float32 ``[n, 3, s, s]`` to uint8 ``[n, s, s, 3]``, truncated, clipped to 0..255.
+
+    Args:
+        levels: what 1 of the output is in a picture: 255 for outputs of 0..1.
+    """
+    scaled = output.transpose(0, 2, 3, 1) * np.float32(levels)
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
 def audio_encoder(path: str | Path, provider: str = "auto", num_threads: int = 0) -> OnnxNetwork:
@@ -259,41 +323,6 @@ def audio_encoder(path: str | Path, provider: str = "auto", num_threads: int = 0
     )
 
 
-def input_names(path: Path, model_bytes: bytes, inputs: Sequence[Shape]) -> list[str]:
-    """Names of a file's inputs in the order of these shapes, told by shape.
-
-    Raises:
-        NetworkError: not an ONNX file, or other shapes than expected.
-    """
-    try:
-        graph = onnx.load_from_string(model_bytes).graph
-    except Exception as error:  # protobuf raises many kinds
-        raise NetworkError(f"{path}: not a usable ONNX network ({_first(error)}).") from error
-    weights = {tensor.name for tensor in graph.initializer}
-    nodes = [_Declared(value) for value in graph.input if value.name not in weights]
-    return _bind(nodes, inputs, path)
-
-
-class _Declared:
-    """An input as the file declares it."""
-
-    def __init__(self, value: onnx.ValueInfoProto) -> None:
-        self.name = value.name
-        dims = value.type.tensor_type.shape.dim
-        self.shape = [dim.dim_value or dim.dim_param or "?" for dim in dims]
-
-
-def read_network(path: Path) -> bytes:
-    """The bytes of a network's file.
-
-    Raises:
-        NotFoundError: there is none.
-    """
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such network.")
-    return path.read_bytes()
-
-
 def _open_session(
     model: bytes, options: ort.SessionOptions, provider: str, path: Path
 ) -> ort.InferenceSession:
@@ -301,8 +330,9 @@ def _open_session(
         return ort.InferenceSession(model, options, providers=_providers(provider))
     except Exception as error:
         if provider == "cuda" and _is_onnx(model):
-            raise ProviderError(f"{path}: CUDA did not load ({_first(error)}).") from error
-        raise NetworkError(f"{path}: not a usable ONNX network ({_first(error)}).") from error
+            raise ProviderError(f"{path}: CUDA did not load ({first_line(error)}).") from error
+        reason = why_too_new(error) or first_line(error)
+        raise NetworkError(f"{path}: not a usable ONNX network ({reason}).") from error
 
 
 def _session_options(num_threads: int, spinning: bool = True) -> ort.SessionOptions:
@@ -367,74 +397,3 @@ def _is_onnx(model: bytes) -> bool:
     except Exception:  # protobuf and onnx raise many kinds for bytes that are not a model
         return False
     return True
-
-
-def _first(error: Exception) -> str:
-    """First line of a message, without ONNX Runtime's code in front."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rsplit(" : ", 1)[-1].rstrip(".")[:200]
-
-
-def _matches(found: Sequence[Any], expected: Shape) -> bool:
-    """Whether a declared shape (numbers, names or None) with a batch axis can be this one."""
-    if len(found) != len(expected) + 1:
-        return False
-    return all(f == e or not isinstance(f, int) for f, e in zip(found[1:], expected, strict=True))
-
-
-def _bind_inputs(session: ort.InferenceSession, inputs: Sequence[Shape], path: Path) -> list[str]:
-    """Names of the file's inputs in the order of ``inputs``, the most exact shapes first."""
-    return _bind(session.get_inputs(), inputs, path)
-
-
-def _bind(nodes: Sequence[Any], inputs: Sequence[Shape], path: Path) -> list[str]:
-    names: list[str] = []
-    for shape in inputs:
-        fitting = [n for n in nodes if _matches(n.shape, shape) and n.name not in names]
-        exact = [n for n in fitting if list(n.shape[1:]) == list(shape)]
-        chosen = (exact or fitting)[:1]
-        if not chosen or len(nodes) != len(inputs):
-            raise NetworkError(
-                f"{path}: found inputs {_shapes(nodes)}, expected {_wanted(inputs)}."
-            )
-        names.append(chosen[0].name)
-    return names
-
-
-def _check_output(session: ort.InferenceSession, output: Shape, path: Path) -> None:
-    nodes = session.get_outputs()
-    declared = list(nodes[0].shape)
-    while len(declared) > len(output) + 1 and declared[-1] == 1:
-        declared.pop()
-    if not _matches(declared, output):
-        raise NetworkError(
-            f"{path}: found output {_shapes(nodes[:1])}, expected {_wanted([output])}."
-        )
-
-
-def _shapes(nodes: Sequence[Any]) -> str:
-    return " and ".join(f"[{', '.join(str(n) for n in node.shape)}]" for node in nodes)
-
-
-def _wanted(shapes: Sequence[Shape]) -> str:
-    return " and ".join(f"[N, {', '.join(str(n) for n in shape)}]" for shape in shapes)
-
-
-def _same_results(
-    fixed: ort.InferenceSession,
-    rewritten: ort.InferenceSession,
-    names: Sequence[str],
-    shapes: Sequence[Shape],
-) -> bool:
-    """Whether a rewritten graph gives two frames what the original gives each of them alone."""
-    rng = np.random.default_rng(0)
-    feeds = {n: rng.random((2, *s), np.float32) for n, s in zip(names, shapes, strict=True)}
-    alone = [fixed.run(None, {n: a[i : i + 1] for n, a in feeds.items()})[0] for i in range(2)]
-    try:
-        both = rewritten.run(None, feeds)[0]
-    except Exception:  # ONNX Runtime has no common class for its errors at run time
-        return False
-    expected = np.concatenate(alone)
-    return both.size == expected.size and np.allclose(
-        both.reshape(expected.shape), expected, atol=1e-4
-    )

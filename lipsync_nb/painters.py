@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +26,8 @@ class Painter(Protocol):
         batching: how batches run, see `OnnxNetwork`.
         streams: threads that may paint a batch each at the same time.
         batch_size: frames of a full batch.
-        notes: what was chosen, and what could not be had, a line each.
+        notes: what was chosen, a line each.
+        shortfalls: what was asked for and could not be had, and what came instead.
     """
 
     provider: str
@@ -34,6 +35,7 @@ class Painter(Protocol):
     streams: int
     batch_size: int
     notes: tuple[str, ...]
+    shortfalls: tuple[str, ...]
 
     def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
         """Inputs for these output frames on these template frames."""
@@ -82,26 +84,43 @@ class Share:
         return cls(config.streams or 1, config.batch_size or GPU_BATCH)
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """What is to be told about how frames are painted: see `Painter`."""
+
+    notes: tuple[str, ...] = ()
+    shortfalls: tuple[str, ...] = ()
+
+    def and_note(self, note: str) -> Remarks:
+        """With one more note, where it says anything."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
+    def and_shortfall(self, text: str) -> Remarks:
+        """With one more thing that could not be had."""
+        return replace(self, shortfalls=(*self.shortfalls, text))
+
+
 class PlainPainter:
     """Runs the network's file as it is."""
 
     def __init__(
-        self, inputs: Inputs, generator: Generator, share: Share, notes: Sequence[str]
+        self, inputs: Inputs, generator: Generator, share: Share, remarks: Remarks
     ) -> None:
-        self._inputs, self._generator = inputs, generator
+        self._inputs, self.generator = inputs, generator
         self.streams, self.batch_size = share.streams, share.batch_size
         self.provider = generator.network.provider
         self.batching: str = generator.network.batching
-        self.notes = tuple(notes)
+        self.notes, self.shortfalls = remarks.notes, remarks.shortfalls
 
     def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
         return self._inputs.batch(frames, template_frames)
 
     def __call__(self, batch: Batch) -> Predictions:
-        return self._generator(batch)
+        return self.generator(batch)
 
     def warm_up(self, count: int) -> None:
-        self(self._inputs.zeros(count))
+        batch = self._inputs.zeros(count)
+        self.generator.network(batch.visual, batch.audio)
 
 
 class WholePainter:
@@ -113,13 +132,13 @@ class WholePainter:
         network: PreparedNetwork,
         names: Sequence[str],
         share: Share,
-        notes: Sequence[str],
+        remarks: Remarks,
     ) -> None:
         self._inputs, self._network = inputs, network
         self.streams, self.batch_size = share.streams, share.batch_size
         self._visual, self._audio = names
         self.provider, self.batching = network.provider, "dynamic"
-        self.notes = tuple(notes)
+        self.notes, self.shortfalls = remarks.notes, remarks.shortfalls
 
     def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
         return self._inputs.batch(frames, template_frames)
@@ -142,14 +161,14 @@ class SplitPainter:
         names: Sequence[str],
         features: FeatureCache,
         share: Share,
-        notes: Sequence[str],
+        remarks: Remarks,
     ) -> None:
         self._inputs, self._features = inputs, features
         self.streams, self.batch_size = share.streams, share.batch_size
         self._independent, self._dependent = halves
         self._visual, self._audio = names
         self.provider, self.batching = self._dependent.provider, "dynamic"
-        self.notes = tuple(notes)
+        self.notes, self.shortfalls = remarks.notes, remarks.shortfalls
 
     def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
         wanted = self._features.missing(template_frames)

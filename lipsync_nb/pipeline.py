@@ -53,7 +53,8 @@ class RenderResult(Rich):
         config: how it was rendered.
         provider: execution provider that the generator ran on.
         batching: how the generator took its batches, see `OnnxNetwork`.
-        notes: what was chosen, and what was asked for and could not be had, a line each.
+        notes: what was chosen, a line each.
+        shortfalls: what was asked for and could not be had, and what came instead.
     """
 
     path: Path
@@ -63,11 +64,17 @@ class RenderResult(Rich):
     provider: str
     batching: str
     notes: tuple[str, ...] = ()
+    shortfalls: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """The result in a line; what could not be had comes first."""
+        fps = f"{self.timings.steady_fps:.1f} FPS on {self.provider}"
+        return "; ".join([*self.shortfalls, f"{self.path}: {self.num_frames} frames, {fps}"])
 
     def __str__(self) -> str:
-        fps, notes = self.timings.steady_fps, "".join(f"\n{note}" for note in self.notes)
-        head = f"{self.path}: {self.num_frames} frames, {fps:.1f} FPS on {self.provider}"
-        return f"{head}{notes}\n{self.timings}"
+        notes = "".join(f"\n{note}" for note in self.notes)
+        return f"{self.head}{notes}\n{self.timings}"
 
 
 class FrameStream:
@@ -85,7 +92,8 @@ class FrameStream:
         for_video: the frames go to a video encoder, which takes I420 planes as they are.
 
     Attributes:
-        notes: what was chosen, and what was asked for and could not be had, a line each.
+        notes: what was chosen, a line each.
+        shortfalls: what was asked for and could not be had, and what came instead.
     """
 
     def __init__(
@@ -116,6 +124,10 @@ class FrameStream:
     @property
     def notes(self) -> tuple[str, ...]:
         return (*self.generator.notes, *self._avatar_notes)
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        return self.generator.shortfalls
 
     def _features(self, avatar: Avatar, speech: Speech) -> FloatArray:
         encoder = None
@@ -299,4 +311,5 @@ def render(
         provider=stream.generator.provider,
         batching=stream.generator.batching,
         notes=stream.notes,
+        shortfalls=stream.shortfalls,
     )

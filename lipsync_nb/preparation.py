@@ -15,7 +15,14 @@ import onnx
 
 from .errors import LipsyncError, NetworkError
 from .files import writable_folder, write_file
-from .graphs import remove_idle_nodes, with_dynamic_batch, with_picture_output
+from .graphs import (
+    remove_idle_nodes,
+    with_dynamic_batch,
+    with_newer_operators,
+    with_picture_output,
+)
+from .integers import WeightBits, weight_bits
+from .network_files import first_line
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .records import Precision
 from .requantizing import share_concat_ranges
@@ -23,7 +30,7 @@ from .rewriting import split_pointwise_convolutions
 from .runtime import ort
 from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
 
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 _TOLERANCE = 1e-4
 
 
@@ -99,7 +106,8 @@ def simplify(model_bytes: bytes) -> bytes:
     """Fold what is constant, join BatchNorms with convolutions, drop nodes that do nothing.
 
     ONNX Runtime's own basic optimisations on the graph at a batch of one, where shapes that an
-    export computes are constants; then the batch axis is made dynamic again.
+    export computes are constants; then the batch axis is made dynamic again. Operators of old
+    exports are raised to newer ones first, where that is possible.
 
     Raises:
         NetworkError: the result could not be made, or differs from the original by over 1e-4.
@@ -111,16 +119,27 @@ def simplify(model_bytes: bytes) -> bytes:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1
+    raised = with_newer_operators(model)
+    try:
+        return _simplified(raised, model_bytes, inputs)
+    except NetworkError:
+        if raised is model:
+            raise
+        return _simplified(model, model_bytes, inputs)
+
+
+def _simplified(
+    model: onnx.ModelProto, original: bytes, inputs: Sequence[onnx.ValueInfoProto]
+) -> bytes:
     try:
         folded = onnx.load_from_string(_optimised(model.SerializeToString()))
         remove_idle_nodes(folded)
         simplified = with_dynamic_batch(folded.SerializeToString())
-        _compare(model_bytes, simplified, inputs)
+        _compare(original, simplified, inputs)
     except LipsyncError:
         raise
     except Exception as error:  # ONNX Runtime and protobuf raise many kinds
-        reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
-        raise NetworkError(f"the graph cannot be simplified ({reason}).") from error
+        raise NetworkError(f"the graph cannot be simplified ({first_line(error)}).") from error
     return simplified
 
 
@@ -165,11 +184,13 @@ class Arithmetic:
         precision: ``fp32``, ``fp16`` or ``int8``.
         samples: gives typical inputs, for ``int8``.
         spared: name of an input; what depends on it alone stays float32 in ``int8``. Empty: none.
+        bits: of the weights in ``int8``; None: as this processor has it, see `weight_bits`.
     """
 
     precision: Precision = "fp32"
     samples: Callable[[], Sequence[Feeds]] = tuple
     spared: str = ""
+    bits: WeightBits | None = None
 
     def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The simplified network in this arithmetic, with all shapes known.
@@ -180,7 +201,8 @@ class Arithmetic:
         model = onnx.shape_inference.infer_shapes(model)
         if self.precision == "int8":
             excluded = nodes_of_input(model, self.spared) if self.spared else ()
-            quantised = quantize_static_qdq(model, self.samples(), excluded)
+            bits = self.bits or weight_bits()
+            quantised = quantize_static_qdq(model, self.samples, excluded, bits)
             share_concat_ranges(quantised)
             return onnx.shape_inference.infer_shapes(quantised)
         split_pointwise_convolutions(model)
@@ -214,6 +236,8 @@ def prepare_halves(
     arithmetic = arithmetic or Arithmetic()
     simplified = onnx.load_from_string(simplify(model_bytes))
     if arithmetic.precision == "int8":
+        # What cannot be split is told before the calibration.
+        split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
         split = split_graph(arithmetic.apply(simplified), audio)
         dependent = split.dependent
     else:
@@ -235,4 +259,14 @@ def _finished(model: onnx.ModelProto, arithmetic: Arithmetic) -> bytes:
     if arithmetic.precision == "fp16":
         model = to_float16(model)
     serialised: bytes = model.SerializeToString()
+    if arithmetic.precision != "fp32":
+        _check_usable(serialised)
     return serialised
+
+
+def _check_usable(model: bytes) -> None:
+    """What is kept for later runs is tried first."""
+    try:
+        ort.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises many kinds
+        raise NetworkError(f"ONNX Runtime does not open it ({first_line(error)}).") from error

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 
 from .errors import NetworkError
+from .graphs import RAISED_OPSET, SMALLEST_OPSET, opset_of
+from .integers import WeightBits
 from .records import AnyArray
 
 # What reads float pictures, and what turns features into colours: few operations, many levels.
@@ -21,7 +23,10 @@ Feeds = Mapping[str, AnyArray]
 
 
 def quantize_static_qdq(
-    model: onnx.ModelProto, samples: Sequence[Feeds], excluded: Sequence[str] = ()
+    model: onnx.ModelProto,
+    samples: Callable[[], Sequence[Feeds]],
+    excluded: Sequence[str] = (),
+    bits: WeightBits = 8,
 ) -> onnx.ModelProto:
     """Quantise convolutions and what lies between them to 8 bits, in the QDQ form.
 
@@ -31,12 +36,14 @@ def quantize_static_qdq(
 
     Args:
         model: float32, with BatchNorm already folded.
-        samples: typical inputs by name.
+        samples: gives typical inputs by name.
         excluded: names of nodes that stay float32.
+        bits: of a weight: 7 where products with 8 bits overflow, see `weight_bits`.
 
     Raises:
-        NetworkError: it cannot be quantised.
+        NetworkError: it cannot be quantised; told before the calibration where that is known.
     """
+    _check_possible(model, excluded)
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantFormat,
@@ -53,10 +60,11 @@ def quantize_static_qdq(
             quantize_static(
                 copy,
                 target,
-                _reader(samples),
+                _reader(samples()),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(_OPERATORS),
                 per_channel=True,
+                reduce_range=bits == 7,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=list(excluded),
@@ -66,6 +74,18 @@ def quantize_static_qdq(
             return onnx.load(target)
         except Exception as error:  # onnx and ONNX Runtime raise many kinds
             raise NetworkError(f"the graph cannot be quantised ({error}).") from error
+
+
+def _check_possible(model: onnx.ModelProto, excluded: Sequence[str]) -> None:
+    """Tell what is bound to fail before minutes of calibration."""
+    if not any(n.op_type == "Conv" and n.name not in excluded for n in model.graph.node):
+        raise NetworkError("it has no convolutions that int8 could speed up.")
+    found = opset_of(model)
+    if found < SMALLEST_OPSET:
+        raise NetworkError(
+            f"it is written for opset {found} and cannot be raised to {RAISED_OPSET}, expected "
+            f"{SMALLEST_OPSET} or newer for int8."
+        )
 
 
 def quantize_dynamic_integer(model: onnx.ModelProto) -> onnx.ModelProto:

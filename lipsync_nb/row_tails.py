@@ -151,6 +151,8 @@ class _Reader:
         chain = []
         for kind in (*_PICTURE_CHAIN, "Conv"):
             node = self._producers.get(name)
+            if node is not None and node.op_type == "Clip":
+                node = self._producers.get(node.input[0])
             if node is None or node.op_type != kind:
                 raise NetworkError(f"found no {kind} at the end of the network.")
             chain.append(node)

@@ -27,6 +27,10 @@ LAYERS = [
     {
         "imaging",
         "graphs",
+        "integers",
+        "network_files",
+        "binding",
+        "normal_form",
         "row_emitter",
         "row_kernels",
         "row_machine",
@@ -103,6 +107,11 @@ NEIGHBOURS = {
     ("row_tails", "row_kernels"),
     ("row_tails", "splitting"),
     ("fusion", "inference"),
+    ("binding", "network_files"),
+    ("normal_form", "binding"),
+    ("normal_form", "network_files"),
+    ("quantization", "graphs"),
+    ("quantization", "integers"),
     ("sinks", "soundtrack"),
 }
 

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 import lipsync_nb as lnb
+from lipsync_nb.integers import weight_bits
 from lipsync_nb.quantization import quantize_static_qdq
 from lipsync_nb.requantizing import share_concat_ranges
 from lipsync_nb.rewriting import split_pointwise_convolutions
@@ -106,8 +107,8 @@ def test_generator_gives_the_same() -> None:
     np.testing.assert_allclose(run(model, inputs), expected, atol=2e-6)
 
 
-def quantised_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """Concat(Resize(Conv(x)), Conv(s)) and a Conv after it in the QDQ form, and inputs."""
+def float_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Concat(Resize(Conv(x)), Conv(s)) and a Conv after it, and inputs."""
     rng = np.random.default_rng(0)
     weights = {
         name: numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
@@ -136,8 +137,14 @@ def quantised_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         "x": 10 * rng.normal(size=(2, 3, 4, 4)).astype(np.float32),
         "s": rng.normal(size=(2, 3, 8, 8)).astype(np.float32),
     }
+    return model, feeds
+
+
+def quantised_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The same in the QDQ form, with weights that this processor multiplies right."""
+    model, feeds = float_model()
     samples = [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(2)]
-    return quantize_static_qdq(model, samples), feeds
+    return quantize_static_qdq(model, lambda: samples, bits=weight_bits()), feeds
 
 
 def test_parts_of_a_concatenation_share_its_range() -> None:

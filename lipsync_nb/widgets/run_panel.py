@@ -209,7 +209,7 @@ class RunPanel(Panel):
     def _show(self, avatar: Avatar, speech: Speech, result: RenderResult) -> None:
         timings = result.timings
         self._text.value = f"{result.num_frames} frames, {timings.steady_fps:.1f} FPS"
-        self._say(str(result.path), *result.notes)
+        self._say(*result.shortfalls, str(result.path), *result.notes)
         if result.path.is_file():
             self.video.value = charts.page(video_html(result.path))
         if self._on_done is not None:

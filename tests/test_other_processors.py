@@ -1,0 +1,73 @@
+"""INT8 and fused layers on an emulated processor with AVX2 alone, against float and plain."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from test_fusion import assert_fused_is_plain, unet_end
+from test_rewriting import float_model, quantised_model, run
+
+from lipsync_nb.integers import LARGEST, is_exact, weight_bits
+from lipsync_nb.requantizing import share_concat_ranges
+from lipsync_nb.row_emitter import lanes  # noqa: F401 - for the script
+
+QEMU = shutil.which("qemu-x86_64")
+# It has AVX2, and no instructions for 8-bit dot products.
+CPUS = ["Haswell"]
+
+
+def check_integers() -> None:
+    """The small network in 8 bits is close to the one in float32."""
+    model, feeds = float_model()
+    quantised, _ = quantised_model()
+    share_concat_ranges(quantised)
+    onnx.checker.check_model(quantised)
+    expected = run(model, feeds)
+    error = run(quantised, feeds) - expected
+    # A weight is off by a half of 1/64 at most, a value by half of 1/255.
+    assert np.sqrt(np.mean(error**2)) < 0.03 * expected.std()
+
+
+def check_fused() -> None:
+    assert assert_fused_is_plain(unet_end(64, 64), count=1).num_layers == 7
+
+
+def test_small_networks_here() -> None:
+    assert weight_bits() in LARGEST
+    assert is_exact(7)
+    check_integers()
+    check_fused()
+
+
+SCRIPT = """
+import test_other_processors as t
+print(t.lanes(), t.weight_bits())
+t.check_integers()
+t.check_fused()
+print("right")
+"""
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_small_networks_on_an_emulated_processor(cpu: str) -> None:
+    if QEMU is None:
+        pytest.skip("qemu-x86_64 is not installed (Debian: qemu-user)")
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("this interpreter is not for x86-64 Linux, which qemu-x86_64 runs")
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [QEMU, "-cpu", cpu, os.path.realpath(sys.executable), "-c", SCRIPT],
+        capture_output=True, text=True, env=environment, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["8 7", "right"], done.stderr

@@ -6,15 +6,18 @@ Formulas follow the published SyncTalk_2D inference script (``ave`` mode).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-import av
 import librosa
 import numpy as np
 
-from .errors import NotFoundError, SpeechError
+from .errors import SpeechError
+from .limits import free_memory_bytes
 from .records import FEATURE_SIZE, SAMPLE_RATE, FloatArray, Speech
+from .sound import Decoded, Recording, check_sound_file, resampled
 
 PRE_EMPHASIS = 0.97
 N_FFT = 800
@@ -28,12 +31,16 @@ MIN_SPEECH_SECONDS = 0.2
 WindowEncoder = Callable[[FloatArray], FloatArray]
 
 
-def load_speech(path: str | Path) -> Speech:
+def load_speech(path: str | Path, max_seconds: float | None = None) -> Speech:
     """Read a speech file, or a ready feature track.
+
+    Channels are averaged, as the published script does, and resampled by soxr. Damaged parts are
+    passed over: the speech's ``notes``, and a warning, say what was lost.
 
     Args:
         path: anything ffmpeg's libraries decode (any sample rate and number of channels; the
             sound of a video), or a ``.npy`` file of float ``[n, 512]`` features.
+        max_seconds: of sound to decode, from the start; None: all.
 
     Returns:
         `Speech` with ``samples`` float32 ``[n]`` (16 kHz mono, about -1..1) or ``features``
@@ -41,21 +48,63 @@ def load_speech(path: str | Path) -> Speech:
 
     Raises:
         NotFoundError: there is no such file.
-        SpeechError: nothing could be decoded, it is shorter than 0.2 s, or the
-            feature track has another shape.
+        SpeechError: nothing could be decoded, it is shorter than 0.2 s, longer than the free
+            memory holds, or the feature track has another shape.
 
     Example:
         >>> load_speech(lnb.demo_speeches()["hello"]).duration_seconds  # doctest: +SKIP
         6.4
     """
     path = Path(path)
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such speech file.")
     if path.suffix.lower() == ".npy":
-        return Speech(features=_read_feature_track(path), path=path)
-    samples = np.concatenate([np.zeros(0, np.float32), *_decode_blocks(path)])
+        return Speech(features=_read_feature_track(check_sound_file(path)), path=path)
+    recording = Recording(path)
+    decoded = Decoded(recording)
+    samples = _collected(decoded, max_seconds, path)
     _check_length(samples, path)
-    return Speech(samples=samples, path=path)
+    notes = _losses(decoded, is_whole=max_seconds is None)
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return Speech(samples=samples, path=path, sound=recording, notes=notes)
+
+
+def _collected(decoded: Decoded, max_seconds: float | None, path: Path) -> FloatArray:
+    """All samples, 16 kHz mono, as far as they are wanted and the memory that is free holds."""
+    wanted = None if max_seconds is None else round(max_seconds * SAMPLE_RATE)
+    parts, count, most = [np.zeros((1, 0), np.float32)], 0, free_memory_bytes() // 4
+    with closing(resampled(decoded, SAMPLE_RATE, 1)) as blocks:
+        for block in blocks:
+            parts.append(block)
+            count += block.shape[1]
+            if wanted is not None and count >= wanted:
+                break
+            if 4 * count > most:
+                raise SpeechError(
+                    f"{path}: is longer than {count / SAMPLE_RATE / 60:.0f} minutes, which is what "
+                    "the free memory holds; max_seconds (or max_frames) takes its beginning."
+                )
+    return np.concatenate(parts, axis=1)[0, :wanted]
+
+
+def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
+    """What could not be had of a recording, a line each."""
+    notes = []
+    if decoded.passed_over:
+        notes.append(
+            f"sound track {decoded.passed_over} cannot be decoded, "
+            f"track {decoded.passed_over + 1} is taken."
+        )
+    if decoded.lost_packets:
+        silent = decoded.silent_seconds
+        rest = f", {silent:.2f} s are silent" if silent else ""
+        notes.append(f"passed over {decoded.lost_packets} packets that are no sound{rest}.")
+    short = decoded.announced_seconds - decoded.seconds
+    if is_whole and short > max(0.5, 0.02 * decoded.announced_seconds):
+        notes.append(
+            f"ends after {decoded.seconds:.2f} s of the {decoded.announced_seconds:.2f} s "
+            "that it announces."
+        )
+    return tuple(notes)
 
 
 def _check_length(samples: FloatArray, path: Path) -> None:
@@ -68,34 +117,20 @@ def _check_length(samples: FloatArray, path: Path) -> None:
 
 def _read_feature_track(path: Path) -> FloatArray:
     try:
-        track = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Mapped first: a header that claims more than the file holds takes no memory.
+        track = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, OverflowError, SyntaxError, TypeError) as error:
         raise SpeechError(f"{path}: not a readable .npy file of numbers.") from error
     expected = f"expected float [n, {FEATURE_SIZE}] with n >= 1"
     if not isinstance(track, np.ndarray) or track.ndim != 2 or track.shape[1] != FEATURE_SIZE:
         raise SpeechError(f"{path}: found features of shape {np.shape(track)}, {expected}.")
     if len(track) == 0 or not np.issubdtype(track.dtype, np.floating):
         raise SpeechError(f"{path}: found {len(track)} rows of {track.dtype}, {expected}.")
-    if not np.isfinite(track).all():
-        raise SpeechError(f"{path}: the features hold values that are not finite.")
-    return np.ascontiguousarray(track, dtype=np.float32)
-
-
-def _decode_blocks(path: Path) -> Iterator[FloatArray]:
-    """Yield the first sound track as float32 blocks, 16 kHz mono."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise SpeechError(f"{path}: found no sound track, expected speech.")
-            resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
-            for frame in container.decode(container.streams.audio[0]):
-                for block in resampler.resample(frame):
-                    yield block.to_ndarray()[0]
-            for block in resampler.resample(None):
-                yield block.to_ndarray()[0]
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SpeechError(f"{path}: not decodable as sound ({reason}).") from error
+    with np.errstate(over="ignore"):
+        values = np.array(track, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise SpeechError(f"{path}: the features hold values that are not finite as float32.")
+    return values
 
 
 def mel_spectrogram(samples: FloatArray) -> FloatArray:

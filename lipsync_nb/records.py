@@ -9,24 +9,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import numpy as np
-import numpy.typing as npt
 
+from .arrays import (
+    FEATURE_SIZE,
+    AnyArray,
+    FloatArray,
+    ImageArray,
+    IndexArray,
+    check_sound_array,
+)
 from .errors import AvatarError, ConfigError, SpeechError
 from .rich import Rich
 
 if TYPE_CHECKING:
     from .avatar import Avatar
+    from .sound import Recording
 
-FloatArray = npt.NDArray[np.float32]
-ImageArray = npt.NDArray[np.uint8]
-IndexArray = npt.NDArray[np.int64]
-AnyArray = npt.NDArray[Any]
+__all__ = [
+    "FEATURE_SIZE", "SAMPLE_RATE", "SYNCTALK_328", "AnyArray", "Batch", "Box", "CachePolicy",
+    "FloatArray", "Frame", "ImageArray", "IndexArray", "ModelSpec", "Pixels", "Precision",
+    "Predictions", "Progress", "ProgressCallback", "RenderConfig", "Speech", "option_choices",
+]  # fmt: skip
 
 SAMPLE_RATE = 16_000
 CachePolicy = Literal["none", "memory", "mmap"]
 Pixels = Literal["bgr", "i420"]
 Precision = Literal["fp32", "fp16", "int8"]
-FEATURE_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -129,27 +137,36 @@ SYNCTALK_328 = ModelSpec(
 class Speech(Rich):
     """Sound to speak: ``samples`` float32 ``[n]`` 16 kHz mono, or ``features`` ``[n, 512]``.
 
-    ``path`` is the file that the sound track of a video is taken from, at its own sample rate;
-    without it the samples themselves become the sound track.
+    Attributes:
+        samples, features: one of the two; finite, the samples about -1..1.
+        path: the file that it was loaded from, for information.
+        sound: the copy of that file which the sound track of a video is made from, at its own
+            sample rate; without it the samples themselves become the sound track.
+        notes: what could not be had of the file, a line each.
+
+    Raises:
+        SpeechError: both or neither are given, of another shape or type, or not finite.
     """
 
     samples: FloatArray | None = None
     features: FloatArray | None = None
     path: Path | None = None
+    sound: Recording | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.samples is None) == (self.features is None):
             raise SpeechError("Speech takes either samples or features, found both or neither.")
-        if self.samples is not None and self.samples.ndim != 1:
-            raise SpeechError(f"found samples of shape {self.samples.shape}, expected [n].")
-        track = self.features
-        if track is not None and (track.ndim != 2 or track.shape[1] != FEATURE_SIZE):
-            raise SpeechError(f"found features of shape {track.shape}, expected [n, 512].")
+        for name in ("samples", "features"):
+            values = getattr(self, name)
+            if values is not None:
+                check_sound_array(name, values)
 
     def __str__(self) -> str:
         name = self.path.name if self.path is not None else "sound"
         kind = "feature track" if self.samples is None else "16 kHz mono"
-        return f"speech {name}, {self.duration_seconds:.1f} s, {kind}"
+        lines = [f"speech {name}, {self.duration_seconds:.1f} s, {kind}", *self.notes]
+        return "\n".join(lines)
 
     @property
     def duration_seconds(self) -> float:

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
-from .records import SAMPLE_RATE, Speech
+from .records import SAMPLE_RATE, FloatArray, Speech
+from .sound import Decoded, Recording, first_block, resampled
 
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 class SoundTrack:
-    """Streams the speech's own sound into the container, up to the time of the pictures."""
+    """Streams the speech's own sound into a container, up to the time of the pictures.
+
+    It is decoded from the copy that was made when the speech was loaded, as its samples were: at
+    the file's own rate where AAC has it, else at 48 kHz, in mono or stereo.
+    """
 
     def __init__(self, container: Any, speech: Speech, bit_rate: int) -> None:
-        self._source, rate, channels = _open_sound(speech)
+        self._rate, channels, self._blocks = _sound_of(speech)
         self._container = container
-        layout = "mono" if channels == 1 else "stereo"
-        self._stream = container.add_stream("aac", rate=rate, layout=layout)
+        self._layout = "mono" if channels == 1 else "stereo"
+        self._stream = container.add_stream("aac", rate=self._rate, layout=self._layout)
         self._stream.bit_rate = bit_rate
-        self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        self._rate = rate
-        self._blocks = self._resample()
         self._written = 0
-        self._rest: np.ndarray | None = None
-        self._layout = layout
-
-    def _resample(self) -> Iterator[np.ndarray]:
-        for frame in self._source:
-            frame.pts = None
-            for block in self._resampler.resample(frame):
-                yield block.to_ndarray()
-        for block in self._resampler.resample(None):
-            yield block.to_ndarray()
+        self._rest: FloatArray | None = None
 
     def write_until(self, seconds: float) -> None:
         """Encode the samples up to this time, as far as there are any."""
@@ -51,7 +43,7 @@ class SoundTrack:
             self._encode(part)
             wanted -= part.shape[1]
 
-    def _encode(self, samples: np.ndarray) -> None:
+    def _encode(self, samples: FloatArray) -> None:
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(samples), format="fltp", layout=self._layout
         )
@@ -66,31 +58,25 @@ class SoundTrack:
         self._container.mux(self._stream.encode(None))
 
     def close(self) -> None:
-        """Close the speech's file."""
-        self._blocks.close()  # type: ignore[attr-defined]
-        self._source.close()
+        """End the decoding."""
+        self._blocks.close()
 
 
-def _open_sound(speech: Speech) -> tuple[Any, int, int]:
-    """Frames of the speech's sound, the sample rate to encode at and the number of channels."""
-    if speech.path is None:
-        return _memory_frames(speech), SAMPLE_RATE, 1
-    with av.open(str(speech.path)) as container:
-        context = container.streams.audio[0].codec_context
-        rate = context.sample_rate if context.sample_rate in AAC_SAMPLE_RATES else 48_000
-        channels = context.layout.nb_channels
-    return _file_frames(speech.path), rate, channels
+def _sound_of(speech: Speech) -> tuple[int, int, Generator[FloatArray, None, None]]:
+    """Rate, channels and samples ``[channels, n]`` of a speech's sound."""
+    if speech.sound is None:
+        return SAMPLE_RATE, 1, _blocks_in_memory(speech)
+    rate, channels = _form_of(speech.sound)
+    return rate, channels, resampled(Decoded(speech.sound), rate, channels)
 
 
-def _file_frames(path: Path) -> Iterator[av.AudioFrame]:
-    with av.open(str(path)) as container:
-        yield from container.decode(container.streams.audio[0])
+def _form_of(sound: Recording) -> tuple[int, int]:
+    first = first_block(sound)
+    rate = first.rate if first.rate in AAC_SAMPLE_RATES else 48_000
+    return rate, 1 if len(first.samples) == 1 else 2
 
 
-def _memory_frames(speech: Speech) -> Iterator[av.AudioFrame]:
+def _blocks_in_memory(speech: Speech) -> Generator[FloatArray, None, None]:
     samples = speech.samples if speech.samples is not None else np.zeros(0, np.float32)
     for start in range(0, len(samples), SAMPLE_RATE):
-        block = np.ascontiguousarray(samples[None, start : start + SAMPLE_RATE], np.float32)
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
-        yield frame
+        yield np.ascontiguousarray(samples[None, start : start + SAMPLE_RATE], np.float32)

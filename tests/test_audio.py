@@ -121,5 +121,5 @@ def test_feature_track_that_is_not_one(tmp_path: Path) -> None:
 def test_speech_record_checks_its_arrays() -> None:
     with pytest.raises(SpeechError, match="either samples or features"):
         Speech()
-    with pytest.raises(SpeechError, match=r"shape \(2, 3\), expected \[n\]"):
+    with pytest.raises(SpeechError, match=r"shape \(2, 3\), expected float32 \[n\]"):
         Speech(samples=np.zeros((2, 3), np.float32))

@@ -11,6 +11,7 @@ PACKAGE = Path(lipsync_nb.__file__).parent
 LAYERS = [
     {
         "errors",
+        "arrays",
         "limits",
         "files",
         "runtime",
@@ -54,6 +55,7 @@ LAYERS = [
         "batching",
         "inference",
         "compositing",
+        "sound",
         "soundtrack",
         "sinks",
         "video",
@@ -80,6 +82,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # Within a layer, only these lean on a neighbour: words and tools that the others build on.
 NEIGHBOURS = {
     ("records", "errors"),
+    ("records", "arrays"),
+    ("arrays", "errors"),
     ("records", "rich"),
     ("timing", "rich"),
     ("results", "errors"),
@@ -113,6 +117,8 @@ NEIGHBOURS = {
     ("quantization", "graphs"),
     ("quantization", "integers"),
     ("sinks", "soundtrack"),
+    ("soundtrack", "sound"),
+    ("audio", "sound"),
 }
 
 

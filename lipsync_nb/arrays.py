@@ -1,0 +1,36 @@
+"""Kinds of arrays, and what is checked of those that come from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import SpeechError
+
+FloatArray = npt.NDArray[np.float32]
+ImageArray = npt.NDArray[np.uint8]
+IndexArray = npt.NDArray[np.int64]
+AnyArray = npt.NDArray[Any]
+
+FEATURE_SIZE = 512
+# Float sound that was recorded or mixed too loud may pass 1 a little; integers are far above it.
+LOUDEST_SAMPLE = 16.0
+
+
+def check_sound_array(name: str, values: AnyArray) -> None:
+    """Raise `SpeechError` where samples or features are of another kind than they must be."""
+    expected = "float32 [n], -1..1" if name == "samples" else f"float32 [n, {FEATURE_SIZE}]"
+    shape = np.shape(values)
+    if len(shape) != (1 if name == "samples" else 2) or shape[1:] not in ((), (FEATURE_SIZE,)):
+        raise SpeechError(f"found {name} of shape {shape}, expected {expected}.")
+    if values.dtype.kind != "f":
+        raise SpeechError(f"found {name} of {values.dtype}, expected {expected}.")
+    if not len(values):
+        raise SpeechError(f"found no {name}, expected {expected}, one or more.")
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise SpeechError(f"the {name} hold values that are not finite, expected {expected}.")
+    if name == "samples" and max(-low, high) > LOUDEST_SAMPLE:
+        raise SpeechError(f"found samples from {low:.4g} to {high:.4g}, expected {expected}.")

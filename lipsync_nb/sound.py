@@ -1,0 +1,360 @@
+"""Sound in: a copy of a file that was loaded, and the samples that decoding it gives."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import soxr
+
+from .errors import NotFoundError, SpeechError
+from .records import AnyArray, FloatArray
+
+_IN_MEMORY_BYTES = 64 * 2**20
+_CHUNK_BYTES = 2**20
+# Containers that time every packet; the others' stamps are reckoned from the packets before.
+_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv", "asf"}
+_SHORTEST_GAP_SECONDS, _LONGEST_GAP_SECONDS = 0.03, 30.0
+_MOST_ERRORS_IN_A_ROW = 1000
+_FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
+_LEFT, _RIGHT = ("FL", "SL", "BL", "TFL", "TBL", "WL"), ("FR", "SR", "BR", "TFR", "TBR", "WR")
+
+
+class Recording:
+    """The bytes of a sound file as they were when it was loaded.
+
+    Small files are kept in memory, others in a temporary file without a name. Several threads may
+    read; a copy, in this process or another, has bytes of its own.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        name: of the file, for messages.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SpeechError: it is no file, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._lock = threading.Lock()
+        check_sound_file(path)
+        try:
+            with open(path, "rb") as source:
+                self._keep(source, os.fstat(source.fileno()).st_size)
+        except OSError as error:
+            raise SpeechError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+    def _keep(self, source: BinaryIO, expected_bytes: int) -> None:
+        self._file: BinaryIO
+        if expected_bytes <= _IN_MEMORY_BYTES:
+            self._file = io.BytesIO(source.read())
+        else:
+            self._file = tempfile.TemporaryFile(prefix="lipsync_nb-")  # noqa: SIM115
+            while chunk := source.read(_CHUNK_BYTES):
+                self._file.write(chunk)
+        self.num_bytes = self._file.seek(0, os.SEEK_END)
+
+    def read_at(self, position: int, count: int) -> bytes:
+        """Bytes from a position on; fewer at the end."""
+        with self._lock:
+            self._file.seek(position)
+            return self._file.read(count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "content": self.read_at(0, self.num_bytes)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.name, self._lock = state["name"], threading.Lock()
+        content = state["content"]
+        self._keep(io.BytesIO(content), len(content))
+
+
+def check_sound_file(path: Path) -> Path:
+    """The path of a regular file: others may never end, or never begin.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SpeechError: it is a folder, a pipe or a device.
+    """
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"{path}: no such speech file.") from error
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+        raise SpeechError(f"{path}: is {what}, expected a sound file.")
+    return path
+
+
+class _Reader:
+    """What ffmpeg may do with a recording: read it, and move in it. It never sees a name."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording, self._position = recording, 0
+
+    def read(self, count: int) -> bytes:
+        data = self._recording.read_at(self._position, count)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_CUR: self._position, os.SEEK_END: self._recording.num_bytes}
+        self._position = max(0, base.get(whence, 0) + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _refused(url: str, flags: int, options: dict[str, str]) -> object:
+    raise PermissionError(f"it points to another file ({url})")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some sound: float32 ``[channels, n]``, about -1..1, at ``rate`` samples a second.
+
+    ``layout`` names the channels as ffmpeg does (``FL``, ``FR``, ``FC``, ...).
+    """
+
+    samples: FloatArray
+    rate: int
+    layout: tuple[str, ...]
+
+    def mono(self) -> FloatArray:
+        """The mean of the channels, float32 ``[n]``, as the published script takes it."""
+        return np.asarray(self.samples.mean(axis=0, dtype=np.float64), np.float32)
+
+    def with_channels(self, count: int) -> FloatArray:
+        """Float32 ``[count, n]``, one channel or two; several are weighed so that none is louder.
+
+        What lies left goes left, what lies right goes right, and the rest to both; bass effects
+        are left out.
+        """
+        if count == 1:
+            return self.mono()[None]
+        if len(self.samples) == 1:
+            return np.repeat(self.samples, 2, axis=0)
+        weights = np.array([_weights(name) for name in self.layout], np.float32).T
+        if len(self.layout) != len(self.samples) or not weights.any(axis=1).all():
+            return np.repeat(self.mono()[None], 2, axis=0)
+        mixed = (weights / weights.sum(axis=1, keepdims=True)) @ self.samples
+        return np.asarray(mixed, np.float32)
+
+
+def _weights(name: str) -> tuple[float, float]:
+    """How much of a channel goes left and right (ITU-R BS.775: what is shared, by the half)."""
+    if name == "LFE":
+        return 0.0, 0.0
+    if name in _LEFT:
+        return (1.0 if name == "FL" else 0.7071), 0.0
+    if name in _RIGHT:
+        return 0.0, (1.0 if name == "FR" else 0.7071)
+    return 0.7071, 0.7071
+
+
+@dataclass
+class Decoded:
+    """The sound of a recording, block by block; iterate over it once.
+
+    What players play is given: the first track that can be decoded; damaged packets are passed
+    over, and stand as silence where the file tells for how long; the rate and the number of
+    channels may change on the way. The sound begins with its first sample, wherever that stands
+    in the time of a video.
+
+    Attributes:
+        recording: what is decoded.
+        seconds: of sound given so far.
+        lost_packets, silent_seconds: what could not be decoded so far.
+        announced_seconds: length by the file's own word, 0 where it says nothing.
+        passed_over: tracks before the one that is given.
+
+    Raises:
+        SpeechError: nothing in it can be decoded as sound, or a sample is not finite.
+    """
+
+    recording: Recording
+    seconds: float = 0.0
+    lost_packets: int = 0
+    silent_seconds: float = 0.0
+    announced_seconds: float = 0.0
+    passed_over: int = 0
+    _errors: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Block]:
+        tracks, number = 1, 0
+        while number < tracks:
+            with self._opened() as container:
+                tracks = len(container.streams.audio)
+                if not tracks:
+                    raise self._error("found no sound track, expected speech")
+                yield from self._track(container, container.streams.audio[number])
+            if self.seconds:
+                return
+            number += 1
+            self.passed_over, self.lost_packets = number, 0
+        reason = self._errors[0] if self._errors else "it is empty"
+        raise self._error(f"not decodable as sound ({reason})")
+
+    def _error(self, text: str) -> SpeechError:
+        return SpeechError(f"{self.recording.name}: {text}.")
+
+    def _opened(self) -> Any:
+        try:
+            return av.open(_Reader(self.recording), io_open=_refused)
+        except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise self._error(f"not decodable as sound ({reason})") from error
+
+    def _track(self, container: Any, stream: Any) -> Iterator[Block]:
+        timed = container.format.name in _TIMED
+        # Of the others the length is reckoned from the first packets.
+        if container.duration and container.format.name in {*_TIMED, "flac", "wav", "ogg"}:
+            self.announced_seconds = container.duration / av.time_base
+        start: float | None = None
+        for frame in self._frames(container, stream):
+            block = self._block(frame)
+            if timed and frame.pts is not None:
+                time = float(frame.pts * frame.time_base)
+                start = time if start is None else start
+                yield from self._silence(time - start - self.seconds, block)
+            self.seconds += block.samples.shape[1] / block.rate
+            yield block
+
+    def _silence(self, seconds: float, block: Block) -> Iterator[Block]:
+        """What a gap between the time stamps stands for, where it is neither rounding nor wild."""
+        if _SHORTEST_GAP_SECONDS < seconds < _LONGEST_GAP_SECONDS:
+            zeros = np.zeros((len(block.samples), round(seconds * block.rate)), np.float32)
+            self.seconds += zeros.shape[1] / block.rate
+            self.silent_seconds += zeros.shape[1] / block.rate
+            yield Block(zeros, block.rate, block.layout)
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        in_a_row = 0
+        packets = container.demux(stream)
+        while in_a_row < _MOST_ERRORS_IN_A_ROW:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                self._note(error)
+                in_a_row, packets = in_a_row + 1, container.demux(stream)
+                continue
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError, NotImplementedError, ValueError) as error:
+                self._note(error)
+                in_a_row += 1
+                continue
+            in_a_row = 0
+            yield from frames
+
+    def _note(self, error: Exception) -> None:
+        self.lost_packets += 1
+        if len(self._errors) < 1:
+            self._errors.append(getattr(error, "strerror", None) or str(error))
+
+    def _block(self, frame: av.AudioFrame) -> Block:
+        layout = tuple(channel.name for channel in frame.layout.channels)
+        samples = _as_float(frame)
+        if not np.isfinite(samples).all():
+            raise self._error(
+                f"holds samples that are not finite, about {self.seconds:.2f} s after its start; "
+                "expected -1..1"
+            )
+        return Block(samples, frame.sample_rate, layout)
+
+
+def _as_float(frame: av.AudioFrame) -> FloatArray:
+    """Float32 ``[channels, n]`` of a frame of any sample format."""
+    kind, count = frame.format.name.removesuffix("p"), frame.layout.nb_channels
+    if kind not in {*_FULL_SCALE, "flt", "dbl"}:
+        (frame,) = av.AudioResampler(format="fltp").resample(frame)
+        kind = "flt"
+    array: AnyArray = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, count).T
+    scale = _FULL_SCALE.get(kind)
+    if scale is None:
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(array, np.float32)
+    centre = scale if kind == "u8" else 0.0
+    return np.ascontiguousarray((array.astype(np.float64) - centre) / scale, np.float32)
+
+
+class Resampler:
+    """Sound of one rate after the other to one rate, with soxr's high quality.
+
+    Args:
+        rate: samples a second that are given.
+        channels: of what is taken and given.
+    """
+
+    def __init__(self, rate: int, channels: int) -> None:
+        self._rate, self._channels = rate, channels
+        self._stream: Any = None
+        self._source_rate = rate
+
+    def __call__(self, samples: FloatArray, rate: int) -> FloatArray:
+        """Take float32 ``[channels, n]`` at a rate; gives what is ready of it, alike."""
+        ended = np.zeros((self._channels, 0), np.float32)
+        if rate != self._source_rate:
+            ended = self.end()
+            self._source_rate = rate
+        if rate == self._rate:
+            return np.concatenate([ended, samples], axis=1)
+        if self._stream is None:
+            self._stream = soxr.ResampleStream(
+                rate, self._rate, self._channels, dtype="float32", quality="HQ"
+            )
+        return np.concatenate([ended, self._resampled(samples, False)], axis=1)
+
+    def end(self) -> FloatArray:
+        """What is left, when there is no more of this rate."""
+        if self._stream is None:
+            return np.zeros((self._channels, 0), np.float32)
+        rest = self._resampled(np.zeros((self._channels, 0), np.float32), True)
+        self._stream = None
+        return rest
+
+    def _resampled(self, samples: FloatArray, last: bool) -> FloatArray:
+        rows = np.ascontiguousarray(samples.T)
+        given = self._stream.resample_chunk(rows[:, 0] if self._channels == 1 else rows, last=last)
+        return np.ascontiguousarray(given.reshape(-1, self._channels).T, np.float32)
+
+
+def resampled(
+    blocks: Iterable[Block], rate: int, channels: int
+) -> Generator[FloatArray, None, None]:
+    """The sound of blocks at one rate, as one channel or two: float32 ``[channels, n]`` each."""
+    resampler = Resampler(rate, channels)
+    for block in blocks:
+        samples = block.mono()[None] if channels == 1 else block.with_channels(channels)
+        given = resampler(samples, block.rate)
+        if given.shape[1]:
+            yield given
+    rest = resampler.end()
+    if rest.shape[1]:
+        yield rest
+
+
+def first_block(recording: Recording) -> Block:
+    """The first sound of a recording."""
+    blocks = iter(Decoded(recording))
+    with suppress(StopIteration):
+        return next(blocks)
+    raise SpeechError(f"{recording.name}: the sound track is empty.")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import librosa
 import numpy as np
 import plain_walk
 import pytest
@@ -30,6 +31,25 @@ def test_mel_equals_the_plain_walk(samples: int) -> None:
     mel = mel_spectrogram(noise(samples))
     assert mel.shape == (80, 1 + samples // 200)
     np.testing.assert_allclose(mel, plain_walk.plain_mel(noise(samples)), atol=1e-4)
+
+
+def noise_and_tones(samples: int) -> np.ndarray:
+    """Loud, soft and silent parts: the mel's whole range."""
+    time = np.arange(samples) / 16_000
+    tones = 0.3 * np.sin(2 * np.pi * 3000 * time**2) + 0.2 * np.sin(2 * np.pi * 150 * time)
+    loudness = np.clip(np.sin(2 * np.pi * 1.7 * time), 0, 1) ** 4
+    return (loudness * (tones + noise(samples, 3))).astype(np.float32)
+
+
+@pytest.mark.parametrize("samples", [3200, 3399, 102_400, 110_001])
+def test_mel_equals_librosa(samples: int) -> None:
+    sound = noise_and_tones(samples)
+    emphasised = np.append(sound[:1], sound[1:] - np.float32(0.97) * sound[:-1])
+    spectrum = np.abs(librosa.stft(emphasised, n_fft=800, hop_length=200, pad_mode="constant"))
+    filters = librosa.filters.mel(sr=16_000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
+    level = 20 * np.log10(np.maximum(1e-5, filters @ spectrum)) - 20
+    expected = np.clip(8 * (level + 100) / 100 - 4, -4, 4)
+    np.testing.assert_allclose(mel_spectrogram(sound), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("columns", [17, 81, 200, 3591])

@@ -29,6 +29,8 @@ MEL_RANGE = (55.0, 7600.0)
 MEL_BLOCK = 512
 _BLOCK_SAMPLES = N_FFT + (MEL_BLOCK - 1) * HOP_LENGTH
 WINDOW_COLUMNS = 16
+ENCODER_BATCH = 64
+WINDOW_GROUP = 20 * ENCODER_BATCH
 FEATURE_FPS = 25
 MIN_SPEECH_SECONDS = 0.2
 
@@ -160,7 +162,9 @@ def _mel_columns(samples: FloatArray, start: int, stop: int) -> FloatArray:
     mel = np.empty((NUM_MELS, stop - start), np.float32)
     for first in range(start // MEL_BLOCK * MEL_BLOCK, stop, MEL_BLOCK):
         low, high = max(first, start), min(first + MEL_BLOCK, stop)
-        mel[:, low - start : high - start] = _mel_block(samples, first)[:, low - first : high - first]
+        mel[:, low - start : high - start] = _mel_block(samples, first)[
+            :, low - first : high - first
+        ]
     return mel
 
 
@@ -189,7 +193,8 @@ def _emphasised(samples: FloatArray, start: int, length: int) -> FloatArray:
 @functools.cache
 def _hann_window() -> DoubleArray:
     """Periodic Hann window, float64 ``[800]``."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi / N_FFT * np.arange(N_FFT))
+    phase: DoubleArray = 2 * np.pi / N_FFT * np.arange(N_FFT)
+    return np.asarray(0.5 - 0.5 * np.cos(phase), np.float64)
 
 
 @functools.cache
@@ -198,8 +203,8 @@ def _mel_filters() -> FloatArray:
 
     Source: M. Slaney, Auditory Toolbox, Technical Report 1998-010, Interval Research, 1998.
     """
-    ends = _mel_of_hertz(np.array(MEL_RANGE))
-    corners = _hertz_of_mel(np.linspace(*ends, NUM_MELS + 2))
+    lowest, highest = _mel_of_hertz(np.array(MEL_RANGE))
+    corners = _hertz_of_mel(np.linspace(lowest, highest, NUM_MELS + 2))
     low, middle, high = (corners[k : k + NUM_MELS, None] for k in range(3))
     hertz = np.arange(N_FFT // 2 + 1) * (SAMPLE_RATE / N_FFT)
     slopes = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle))
@@ -234,12 +239,17 @@ def window_starts(columns: int) -> np.ndarray:
 
 def mel_windows(mel: FloatArray) -> FloatArray:
     """Cut a mel ``[80, columns]`` into float32 ``[windows, 1, 80, 16]`` for the audio encoder."""
-    starts = window_starts(mel.shape[1])
+    return _cut(mel, window_starts(mel.shape[1]))
+
+
+def _cut(mel: FloatArray, starts: np.ndarray) -> FloatArray:
     views = np.lib.stride_tricks.sliding_window_view(mel, WINDOW_COLUMNS, axis=1)
     return np.ascontiguousarray(views[:, starts].transpose(1, 0, 2)[:, None])
 
 
-def feature_track(windows: FloatArray, encode: WindowEncoder, batch_size: int = 64) -> FloatArray:
+def feature_track(
+    windows: FloatArray, encode: WindowEncoder, batch_size: int = ENCODER_BATCH
+) -> FloatArray:
     """Encode mel windows into the track that holds one row for every video frame.
 
     Args:
@@ -250,22 +260,71 @@ def feature_track(windows: FloatArray, encode: WindowEncoder, batch_size: int = 
     Returns:
         float32 ``[n + 2, 512]``: the first and the last row are repeated once.
     """
-    rows = [encode(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
-    track = np.concatenate([row.reshape(len(row), FEATURE_SIZE) for row in rows])
-    return np.concatenate([track[:1], track, track[-1:]]).astype(np.float32)
+    track = np.empty((len(windows) + 2, FEATURE_SIZE), np.float32)
+    for first in range(0, len(windows), batch_size):
+        batch = windows[first : first + batch_size]
+        track[1 + first : 1 + first + len(batch)] = encode(batch).reshape(-1, FEATURE_SIZE)
+    track[0], track[-1] = track[1], track[-2]
+    return track
 
 
-def speech_features(speech: Speech, encode: WindowEncoder | None) -> FloatArray:
-    """Feature track float32 ``[frames, 512]`` of a speech, encoded if it is not a track already.
+def speech_features(
+    speech: Speech, encode: WindowEncoder | None, max_rows: int | None = None
+) -> FloatArray:
+    """Feature track of a speech, encoded if it is not a track already.
+
+    Args:
+        encode: audio encoder, ``[k, 1, 80, 16] -> [k, 512]``.
+        max_rows: the track's first rows that are needed, the same as in the whole track; default
+            all of them.
+
+    Returns:
+        float32 ``[frames, 512]``, or ``[max_rows, 512]`` where that is less.
 
     Raises:
-        SpeechError: the speech is sound, and there is no audio encoder to encode it.
+        SpeechError: the speech is sound, and there is no audio encoder to encode it; or the
+            track takes more memory than there is.
     """
     if speech.features is not None:
-        return speech.features
+        return speech.features[:max_rows]
     if encode is None or speech.samples is None:
         raise SpeechError(
             f"{speech.path or 'speech'}: found sound, but the avatar has no audio encoder; "
             "expected models/audio_encoder.onnx, audio_encoder=..., or a .npy feature track."
         )
-    return feature_track(mel_windows(mel_spectrogram(speech.samples)), encode)
+    columns = num_columns(len(speech.samples))
+    whole = num_windows(columns) + 2
+    rows = whole if max_rows is None else min(max_rows, whole)
+    _check_memory(speech, rows)
+    return _encoded(speech.samples, window_starts(columns), max(2, rows), encode)[:rows]
+
+
+def _check_memory(speech: Speech, rows: int) -> None:
+    needed = rows * FEATURE_SIZE * np.dtype(np.float32).itemsize
+    free = free_memory_bytes()
+    if needed > free:
+        raise SpeechError(
+            f"{speech.path or 'speech'}: the features of {rows} frames take {needed >> 20} MiB of "
+            f"memory, and {free >> 20} MiB are free; expected a shorter speech, or max_frames."
+        )
+
+
+def _encoded(
+    samples: FloatArray, starts: np.ndarray, rows: int, encode: WindowEncoder
+) -> FloatArray:
+    """The first rows of the track, group by group of windows, so that memory stays flat.
+
+    A batch that is begun is encoded whole: a window's row may depend on how many are with it.
+    """
+    track = np.empty((rows, FEATURE_SIZE), np.float32)
+    batches = -(-min(len(starts), rows - 1) // ENCODER_BATCH)
+    used = starts[: batches * ENCODER_BATCH]
+    for first in range(0, len(used), WINDOW_GROUP):
+        part = used[first : first + WINDOW_GROUP]
+        mel = _mel_columns(samples, int(part[0]), int(part[-1]) + WINDOW_COLUMNS)
+        group = feature_track(_cut(mel, part - part[0]), encode)[1:-1]
+        track[1 + first : 1 + first + len(group)] = group[: rows - 1 - first]
+    track[0] = track[1]
+    if rows == len(starts) + 2:
+        track[-1] = track[-2]
+    return track

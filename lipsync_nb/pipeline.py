@@ -17,7 +17,7 @@ from .audio import speech_features
 from .avatar import Avatar
 from .batching import batch_frames, template_order
 from .compositing import Compositor
-from .generation import open_generator
+from .generation import FEATURES_FILE, open_generator
 from .inference import audio_encoder
 from .overlap import run_ahead, run_side_by_side
 from .records import (
@@ -135,9 +135,18 @@ class FrameStream:
             with self.timings.stage("open"):
                 encoder = audio_encoder(avatar.audio_encoder, self.config.provider, self.plan.cores)
         start = time.perf_counter()
-        track = speech_features(speech, encoder)
+        track = speech_features(speech, encoder, self._rows_needed(avatar))
         self.timings.add("features", start, time.perf_counter(), len(track))
         return track
+
+    def _rows_needed(self, avatar: Avatar) -> int | None:
+        """Feature rows that the frames of a preview use; all of them without a limit."""
+        if not self.config.max_frames:
+            return None
+        # INT8 is calibrated on the whole speech where the avatar brings no features.
+        if self.config.precision == "int8" and not (avatar.path / FEATURES_FILE).is_file():
+            return None
+        return self.config.max_frames + avatar.spec.rows_after
 
     def __len__(self) -> int:
         return len(self.order)

@@ -14,6 +14,7 @@ from lipsync_nb.audio import (
     mel_spectrogram,
     mel_windows,
     num_windows,
+    speech_features,
     window_starts,
 )
 from lipsync_nb.errors import NotFoundError, SpeechError
@@ -68,6 +69,44 @@ def test_windows_and_track_equal_the_plain_walk(tmp_path: Path) -> None:
     plain = plain_walk.plain_feature_track(samples, encoder_path)
     assert track.shape == plain.shape == (len(windows) + 2, 512)
     np.testing.assert_allclose(track, plain, atol=1e-3)
+
+
+class PlainEncoder:
+    """Takes part of each window as its features, and counts the windows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        self.count += len(windows)
+        return windows.reshape(len(windows), -1)[:, -512:]
+
+
+@pytest.mark.parametrize("samples", [3200, 31_000, 41_777, 960_000])
+def test_features_of_any_length_are_those_of_the_whole_mel(samples: int) -> None:
+    """In blocks, also where the last windows are moved left: bit by bit the same."""
+    sound = noise(samples)
+    windows = mel_windows(mel_spectrogram(sound))
+    expected = feature_track(windows, PlainEncoder())
+    whole = speech_features(Speech(samples=sound), PlainEncoder())
+    np.testing.assert_array_equal(whole, expected)
+    for rows in (1, 2, 33, 64, 65, 66, len(expected) - 1, len(expected), len(expected) + 9):
+        first = speech_features(Speech(samples=sound), PlainEncoder(), rows)
+        assert len(first) == min(rows, len(expected))
+        np.testing.assert_array_equal(first, expected[:rows])
+
+
+def test_a_preview_encodes_what_it_needs() -> None:
+    encoder = PlainEncoder()
+    speech_features(Speech(samples=noise(960_000)), encoder, 33)
+    assert encoder.count == 64
+
+
+def test_features_that_take_more_memory_than_there_is_are_refused() -> None:
+    """The samples are a view of one number, so that only the features would take memory."""
+    endless = np.broadcast_to(np.float32(0.1), 10**13)
+    with pytest.raises(SpeechError, match=r"frames take \d+ MiB of memory, .*max_frames"):
+        speech_features(Speech(samples=endless), PlainEncoder())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from shutil import copy
 import numpy as np
 import plain_walk
 import pytest
+from builders import speech_like
 from comparison import assert_same, plain_render
 
 import lipsync_nb as lnb
@@ -75,6 +76,35 @@ def test_template_order(num_template: int, order: str) -> None:
 def test_max_frames(avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray]) -> None:
     config = lnb.RenderConfig(max_frames=7)
     assert_same(lnb.iter_frames(avatar, speech, config), reference[:7])
+
+
+@pytest.fixture(scope="module")
+def longer(avatar: lnb.Avatar) -> tuple[lnb.Speech, list[ImageArray]]:
+    """A speech of more windows than the audio encoder gets at once, and its frames."""
+    speech = lnb.Speech(samples=speech_like(2.93))
+    return speech, [frame.data for frame in lnb.iter_frames(avatar, speech)]
+
+
+@pytest.mark.parametrize("count", [1, 25, 57, 63, 64, 68, 71, 72, 90])
+def test_a_preview_is_the_beginning_of_the_whole(
+    avatar: lnb.Avatar, longer: tuple[lnb.Speech, list[ImageArray]], count: int
+) -> None:
+    speech, frames = longer
+    assert len(frames) == 72
+    preview = list(lnb.iter_frames(avatar, speech, lnb.RenderConfig(max_frames=count)))
+    assert len(preview) == min(count, 72)
+    for found, frame in zip(preview, frames, strict=False):
+        np.testing.assert_array_equal(found.data, frame)
+
+
+def test_a_preview_of_a_feature_track_is_its_beginning(avatar: lnb.Avatar) -> None:
+    track = np.random.default_rng(0).normal(size=(40, 512)).astype(np.float32)
+    config = lnb.RenderConfig(max_frames=9, audio_edges="repeat")
+    frames = lnb.iter_frames(avatar, lnb.Speech(features=track), replace(config, max_frames=0))
+    preview = list(lnb.iter_frames(avatar, lnb.Speech(features=track), config))
+    assert len(preview) == 9
+    for found, frame in zip(preview, frames, strict=False):
+        np.testing.assert_array_equal(found.data, frame.data)
 
 
 def test_ready_features_make_as_many_frames_as_rows(avatar: lnb.Avatar) -> None:

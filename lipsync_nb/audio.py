@@ -193,7 +193,7 @@ def _emphasised(samples: FloatArray, start: int, length: int) -> FloatArray:
 @functools.cache
 def _hann_window() -> DoubleArray:
     """Periodic Hann window, float64 ``[800]``."""
-    phase: DoubleArray = 2 * np.pi / N_FFT * np.arange(N_FFT)
+    phase = 2 * np.pi / N_FFT * np.arange(N_FFT)
     return np.asarray(0.5 - 0.5 * np.cos(phase), np.float64)
 
 

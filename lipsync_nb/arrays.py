@@ -19,18 +19,26 @@ FEATURE_SIZE = 512
 LOUDEST_SAMPLE = 16.0
 
 
-def check_sound_array(name: str, values: AnyArray) -> None:
-    """Raise `SpeechError` where samples or features are of another kind than they must be."""
+def checked_sound_array(name: str, values: AnyArray) -> FloatArray:
+    """Samples or features as float32; raise `SpeechError` where they are of another kind."""
     expected = "float32 [n], -1..1" if name == "samples" else f"float32 [n, {FEATURE_SIZE}]"
-    shape = np.shape(values)
+    if not isinstance(values, np.ndarray):
+        kind = type(values).__name__
+        raise SpeechError(f"found {name} in a {kind}, expected a numpy array, {expected}.")
+    shape = values.shape
     if len(shape) != (1 if name == "samples" else 2) or shape[1:] not in ((), (FEATURE_SIZE,)):
         raise SpeechError(f"found {name} of shape {shape}, expected {expected}.")
     if values.dtype.kind != "f":
         raise SpeechError(f"found {name} of {values.dtype}, expected {expected}.")
     if not len(values):
         raise SpeechError(f"found no {name}, expected {expected}, one or more.")
-    low, high = float(values.min()), float(values.max())
+    with np.errstate(over="ignore"):
+        given: FloatArray = values.astype(np.float32, copy=False)
+    low, high = float(given.min()), float(given.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise SpeechError(f"the {name} hold values that are not finite, expected {expected}.")
+        raise SpeechError(
+            f"the {name} hold values that are not finite as float32, expected {expected}."
+        )
     if name == "samples" and max(-low, high) > LOUDEST_SAMPLE:
         raise SpeechError(f"found samples from {low:.4g} to {high:.4g}, expected {expected}.")
+    return given

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .errors import SpeechError
 from .limits import free_memory_bytes
-from .records import FEATURE_SIZE, SAMPLE_RATE, FloatArray, Speech
+from .records import FEATURE_SIZE, MIN_SPEECH_SECONDS, SAMPLE_RATE, FloatArray, Speech
 from .sound import Decoded, Recording, check_sound_file, resampled
 
 PRE_EMPHASIS = 0.97
@@ -32,7 +32,6 @@ WINDOW_COLUMNS = 16
 ENCODER_BATCH = 64
 WINDOW_GROUP = 20 * ENCODER_BATCH
 FEATURE_FPS = 25
-MIN_SPEECH_SECONDS = 0.2
 
 DoubleArray = npt.NDArray[np.float64]
 WindowEncoder = Callable[[FloatArray], FloatArray]
@@ -68,16 +67,21 @@ def load_speech(path: str | Path, max_seconds: float | None = None) -> Speech:
     recording = Recording(path)
     decoded = Decoded(recording)
     samples = _collected(decoded, max_seconds, path)
-    _check_length(samples, path)
     notes = _losses(decoded, is_whole=max_seconds is None)
-    for note in notes:
-        warnings.warn(f"{path}: {note}", stacklevel=2)
-    return Speech(samples=samples, path=path, sound=recording, notes=notes)
+    try:
+        speech = Speech(samples=samples, path=path, sound=recording, notes=notes)
+    except SpeechError as error:
+        raise SpeechError(f"{path}: {error}") from error
+    if notes:
+        warnings.warn(f"{path}: {' '.join(notes)}", stacklevel=2)
+    return speech
 
 
 def _collected(decoded: Decoded, max_seconds: float | None, path: Path) -> FloatArray:
     """All samples, 16 kHz mono, as far as they are wanted and the memory that is free holds."""
-    wanted = None if max_seconds is None else round(max_seconds * SAMPLE_RATE)
+    if max_seconds is not None and not max_seconds >= MIN_SPEECH_SECONDS:
+        raise SpeechError(f"{path}: max_seconds is {max_seconds}, expected 0.2 or more.")
+    wanted = None if max_seconds is None else math.ceil(min(max_seconds, 1e9) * SAMPLE_RATE)
     parts, count, most = [np.zeros((1, 0), np.float32)], 0, free_memory_bytes() // 4
     with closing(resampled(decoded, SAMPLE_RATE, 1)) as blocks:
         for block in blocks:
@@ -102,8 +106,9 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
             f"track {decoded.passed_over + 1} is taken."
         )
     if decoded.lost_packets:
-        silent = decoded.silent_seconds
-        rest = f", {silent:.2f} s are silent" if silent else ""
+        lost, silent = decoded.lost_seconds, decoded.silent_seconds
+        rest = f" (about {lost:.2f} s)" if lost else ""
+        rest += f", {silent:.2f} s are silent" if silent else ""
         notes.append(f"passed over {decoded.lost_packets} packets that are no sound{rest}.")
     short = decoded.announced_seconds - decoded.seconds
     if is_whole and short > max(0.5, 0.02 * decoded.announced_seconds):
@@ -112,14 +117,6 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
             "that it announces."
         )
     return tuple(notes)
-
-
-def _check_length(samples: FloatArray, path: Path) -> None:
-    seconds = len(samples) / SAMPLE_RATE
-    if seconds == 0:
-        raise SpeechError(f"{path}: the sound track is empty, expected at least 0.2 s of speech.")
-    if seconds < MIN_SPEECH_SECONDS:
-        raise SpeechError(f"{path}: found {seconds:.3f} s of sound, expected at least 0.2 s.")
 
 
 def _read_feature_track(path: Path) -> FloatArray:

@@ -16,7 +16,7 @@ from .arrays import (
     FloatArray,
     ImageArray,
     IndexArray,
-    check_sound_array,
+    checked_sound_array,
 )
 from .errors import AvatarError, ConfigError, SpeechError
 from .rich import Rich
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from .sound import Recording
 
 __all__ = [
-    "FEATURE_SIZE", "SAMPLE_RATE", "SYNCTALK_328", "AnyArray", "Batch", "Box", "CachePolicy",
-    "FloatArray", "Frame", "ImageArray", "IndexArray", "ModelSpec", "Pixels", "Precision",
-    "Predictions", "Progress", "ProgressCallback", "RenderConfig", "Speech", "option_choices",
+    "FEATURE_SIZE", "MIN_SPEECH_SECONDS", "SAMPLE_RATE", "SYNCTALK_328", "AnyArray", "Batch", "Box",
+    "CachePolicy", "FloatArray", "Frame", "ImageArray", "IndexArray", "ModelSpec", "Pixels",
+    "Precision", "Predictions", "Progress", "ProgressCallback", "RenderConfig", "Speech",
+    "option_choices",
 ]  # fmt: skip
 
 SAMPLE_RATE = 16_000
+MIN_SPEECH_SECONDS = 0.2
 CachePolicy = Literal["none", "memory", "mmap"]
 Pixels = Literal["bgr", "i420"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -145,7 +147,8 @@ class Speech(Rich):
         notes: what could not be had of the file, a line each.
 
     Raises:
-        SpeechError: both or neither are given, of another shape or type, or not finite.
+        SpeechError: both or neither are given, of another shape or type, not finite, or less
+            than 0.2 s of sound.
     """
 
     samples: FloatArray | None = None
@@ -160,7 +163,11 @@ class Speech(Rich):
         for name in ("samples", "features"):
             values = getattr(self, name)
             if values is not None:
-                check_sound_array(name, values)
+                object.__setattr__(self, name, checked_sound_array(name, values))
+        if self.samples is not None and self.duration_seconds < MIN_SPEECH_SECONDS:
+            raise SpeechError(
+                f"found {self.duration_seconds:.3f} s of sound, expected at least 0.2 s."
+            )
 
     def __str__(self) -> str:
         name = self.path.name if self.path is not None else "sound"

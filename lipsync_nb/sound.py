@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 import threading
+import weakref
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import soxr
+from av.stream import Disposition
 
 from .errors import NotFoundError, SpeechError
 from .records import AnyArray, FloatArray
@@ -24,8 +26,11 @@ _IN_MEMORY_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 # Containers that time every packet; the others' stamps are reckoned from the packets before.
 _TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv", "asf"}
-_SHORTEST_GAP_SECONDS, _LONGEST_GAP_SECONDS = 0.03, 30.0
+# Shorter ones are rounding, or within a video frame at the start; longer ones a clock set anew.
+_SHORTEST_GAP_SECONDS, _SHORTEST_LEAD_SECONDS, _LONGEST_GAP_SECONDS = 0.015, 0.03, 30.0
 _MOST_ERRORS_IN_A_ROW = 1000
+# Lists of other files (concat, sdp) do not ask PyAV before they open them: no protocol is allowed.
+_NO_PROTOCOL = {"protocol_whitelist": "none"}
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _LEFT, _RIGHT = ("FL", "SL", "BL", "TFL", "TBL", "WL"), ("FR", "SR", "BR", "TFR", "TBR", "WR")
 
@@ -66,6 +71,7 @@ class Recording:
             while chunk := source.read(_CHUNK_BYTES):
                 self._file.write(chunk)
         self.num_bytes = self._file.seek(0, os.SEEK_END)
+        weakref.finalize(self, self._file.close)
 
     def read_at(self, position: int, count: int) -> bytes:
         """Bytes from a position on; fewer at the end."""
@@ -172,13 +178,14 @@ class Decoded:
 
     What players play is given: the first track that can be decoded; damaged packets are passed
     over, and stand as silence where the file tells for how long; the rate and the number of
-    channels may change on the way. The sound begins with its first sample, wherever that stands
-    in the time of a video.
+    channels may change on the way. Where the sound of a video begins after its pictures, silence
+    stands before it, as it does when the file is played.
 
     Attributes:
         recording: what is decoded.
         seconds: of sound given so far.
-        lost_packets, silent_seconds: what could not be decoded so far.
+        lost_packets, lost_seconds: what could not be decoded so far; its length by the file's word.
+        silent_seconds: of silence given in place of sound that is missing.
         announced_seconds: length by the file's own word, 0 where it says nothing.
         passed_over: tracks before the one that is given.
 
@@ -189,6 +196,7 @@ class Decoded:
     recording: Recording
     seconds: float = 0.0
     lost_packets: int = 0
+    lost_seconds: float = 0.0
     silent_seconds: float = 0.0
     announced_seconds: float = 0.0
     passed_over: int = 0
@@ -205,7 +213,7 @@ class Decoded:
             if self.seconds:
                 return
             number += 1
-            self.passed_over, self.lost_packets = number, 0
+            self.passed_over, self.lost_packets, self.lost_seconds = number, 0, 0.0
         reason = self._errors[0] if self._errors else "it is empty"
         raise self._error(f"not decodable as sound ({reason})")
 
@@ -214,7 +222,12 @@ class Decoded:
 
     def _opened(self) -> Any:
         try:
-            return av.open(_Reader(self.recording), io_open=_refused)
+            return av.open(
+                _Reader(self.recording),
+                options=_NO_PROTOCOL,
+                metadata_errors="replace",
+                io_open=_refused,
+            )
         except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise self._error(f"not decodable as sound ({reason})") from error
@@ -224,22 +237,22 @@ class Decoded:
         # Of the others the length is reckoned from the first packets.
         if container.duration and container.format.name in {*_TIMED, "flac", "wav", "ogg"}:
             self.announced_seconds = container.duration / av.time_base
-        start: float | None = None
+        clock = _Clock(_first_moment(container) if timed else None)
         for frame in self._frames(container, stream):
             block = self._block(frame)
+            length = block.samples.shape[1] / block.rate
             if timed and frame.pts is not None:
                 time = float(frame.pts * frame.time_base)
-                start = time if start is None else start
-                yield from self._silence(time - start - self.seconds, block)
-            self.seconds += block.samples.shape[1] / block.rate
+                yield from self._silence(clock.gap(time, length, self.seconds), block)
+            self.seconds += length
             yield block
 
     def _silence(self, seconds: float, block: Block) -> Iterator[Block]:
-        """What a gap between the time stamps stands for, where it is neither rounding nor wild."""
-        if _SHORTEST_GAP_SECONDS < seconds < _LONGEST_GAP_SECONDS:
+        if seconds:
             zeros = np.zeros((len(block.samples), round(seconds * block.rate)), np.float32)
-            self.seconds += zeros.shape[1] / block.rate
-            self.silent_seconds += zeros.shape[1] / block.rate
+            given = zeros.shape[1] / block.rate
+            self.silent_seconds += given if self.seconds else 0.0
+            self.seconds += given
             yield Block(zeros, block.rate, block.layout)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
@@ -258,6 +271,7 @@ class Decoded:
                 frames = packet.decode()
             except (av.FFmpegError, OSError, NotImplementedError, ValueError) as error:
                 self._note(error)
+                self.lost_seconds += _seconds_of(packet)
                 in_a_row += 1
                 continue
             in_a_row = 0
@@ -277,6 +291,46 @@ class Decoded:
                 "expected -1..1"
             )
         return Block(samples, frame.sample_rate, layout)
+
+
+class _Clock:
+    """The time stamps of sound, against how much of it was given.
+
+    Args:
+        start: time of the first sound; None: whatever its first stamp says.
+    """
+
+    def __init__(self, start: float | None) -> None:
+        self._start, self._due = start, start
+
+    def gap(self, time: float, length: float, given: float) -> float:
+        """Seconds of silence that belong before a block of this time and length, or 0.
+
+        A clock that runs a little fast or unevenly leaves no gaps: sound is missing where one
+        stamp is late after the stamp before, and all that was given is too short as well.
+        """
+        if self._start is None or self._due is None:
+            self._start = self._due = time
+        late, self._due = time - self._due, time + length
+        if abs(late) > _LONGEST_GAP_SECONDS:
+            self._start = time - given
+            return 0.0
+        missing = min(late, time - self._start - given)
+        least = _SHORTEST_GAP_SECONDS if given else _SHORTEST_LEAD_SECONDS
+        return missing if missing > least else 0.0
+
+
+def _first_moment(container: Any) -> float | None:
+    """When a video's first picture or sound is played; None without pictures."""
+    pictures = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+    if not pictures or container.start_time is None:
+        return None
+    return float(container.start_time / av.time_base)
+
+
+def _seconds_of(packet: Any) -> float:
+    known = packet.duration and packet.time_base
+    return float(packet.duration * packet.time_base) if known else 0.0
 
 
 def _as_float(frame: av.AudioFrame) -> FloatArray:

@@ -234,9 +234,7 @@ class Decoded:
 
     def _track(self, container: Any, stream: Any) -> Iterator[Block]:
         timed = container.format.name in _TIMED
-        # Of the others the length is reckoned from the first packets.
-        if container.duration and container.format.name in {*_TIMED, "flac", "wav", "ogg"}:
-            self.announced_seconds = container.duration / av.time_base
+        self.announced_seconds = _announced_seconds(container, stream)
         clock = _Clock(_first_moment(container) if timed else None)
         for frame in self._frames(container, stream):
             block = self._block(frame)
@@ -320,12 +318,29 @@ class _Clock:
         return missing if missing > least else 0.0
 
 
+def _has_pictures(container: Any) -> bool:
+    streams = container.streams.video
+    return any(Disposition.attached_pic not in stream.disposition for stream in streams)
+
+
 def _first_moment(container: Any) -> float | None:
     """When a video's first picture or sound is played; None without pictures."""
-    pictures = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
-    if not pictures or container.start_time is None:
+    if not _has_pictures(container) or container.start_time is None:
         return None
     return float(container.start_time / av.time_base)
+
+
+def _announced_seconds(container: Any, stream: Any) -> float:
+    """Length of the sound by the file's own word; 0 where it says nothing of it."""
+    # Of other formats ffmpeg reckons the length from the first packets.
+    if container.format.name not in {*_TIMED, "flac", "wav", "ogg"}:
+        return 0.0
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if not container.duration or _has_pictures(container):
+        return 0.0
+    first = stream.start_time * stream.time_base if stream.start_time else 0
+    return float(container.duration / av.time_base - first)
 
 
 def _seconds_of(packet: Any) -> float:

@@ -106,10 +106,10 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
             f"track {decoded.passed_over + 1} is taken."
         )
     if decoded.lost_packets:
-        lost, silent = decoded.lost_seconds, decoded.silent_seconds
-        rest = f" (about {lost:.2f} s)" if lost else ""
-        rest += f", {silent:.2f} s are silent" if silent else ""
+        rest = f" (about {decoded.lost_seconds:.2f} s)" if decoded.lost_seconds else ""
         notes.append(f"passed over {decoded.lost_packets} packets that are no sound{rest}.")
+    if decoded.silent_seconds:
+        notes.append(f"{decoded.silent_seconds:.2f} s are missing in it and are silent.")
     short = decoded.announced_seconds - decoded.seconds
     if is_whole and short > max(0.5, 0.02 * decoded.announced_seconds):
         notes.append(

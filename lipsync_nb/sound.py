@@ -17,17 +17,21 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import soxr
-from av.stream import Disposition
 
 from .errors import NotFoundError, SpeechError
 from .records import AnyArray, FloatArray
+from .sound_times import (
+    TIMED,
+    WAV_HEADER_BYTES,
+    Clock,
+    announced_seconds,
+    first_moment,
+    packet_seconds,
+    seconds_by_header,
+)
 
 _IN_MEMORY_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
-# Containers that time every packet; the others' stamps are reckoned from the packets before.
-_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv", "asf"}
-# Shorter ones are rounding, or within a video frame at the start; longer ones a clock set anew.
-_SHORTEST_GAP_SECONDS, _SHORTEST_LEAD_SECONDS, _LONGEST_GAP_SECONDS = 0.015, 0.03, 30.0
 _MOST_ERRORS_IN_A_ROW = 1000
 # Lists of other files (concat, sdp) do not ask PyAV before they open them: no protocol is allowed.
 _NO_PROTOCOL = {"protocol_whitelist": "none"}
@@ -233,9 +237,11 @@ class Decoded:
             raise self._error(f"not decodable as sound ({reason})") from error
 
     def _track(self, container: Any, stream: Any) -> Iterator[Block]:
-        timed = container.format.name in _TIMED
-        self.announced_seconds = _announced_seconds(container, stream)
-        clock = _Clock(_first_moment(container) if timed else None)
+        timed = container.format.name in TIMED
+        self.announced_seconds = announced_seconds(container, stream)
+        if container.format.name == "wav":
+            self.announced_seconds = seconds_by_header(self.recording.read_at(0, WAV_HEADER_BYTES))
+        clock = Clock(first_moment(container) if timed else None)
         for frame in self._frames(container, stream):
             block = self._block(frame)
             length = block.samples.shape[1] / block.rate
@@ -260,7 +266,9 @@ class Decoded:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                self._note(error)
+                # Until the next packet is found, each try may fail: that is one loss.
+                if not in_a_row:
+                    self._note(error)
                 in_a_row, packets = in_a_row + 1, container.demux(stream)
                 continue
             if packet is None:
@@ -269,7 +277,7 @@ class Decoded:
                 frames = packet.decode()
             except (av.FFmpegError, OSError, NotImplementedError, ValueError) as error:
                 self._note(error)
-                self.lost_seconds += _seconds_of(packet)
+                self.lost_seconds += packet_seconds(packet)
                 in_a_row += 1
                 continue
             in_a_row = 0
@@ -289,63 +297,6 @@ class Decoded:
                 "expected -1..1"
             )
         return Block(samples, frame.sample_rate, layout)
-
-
-class _Clock:
-    """The time stamps of sound, against how much of it was given.
-
-    Args:
-        start: time of the first sound; None: whatever its first stamp says.
-    """
-
-    def __init__(self, start: float | None) -> None:
-        self._start, self._due = start, start
-
-    def gap(self, time: float, length: float, given: float) -> float:
-        """Seconds of silence that belong before a block of this time and length, or 0.
-
-        A clock that runs a little fast or unevenly leaves no gaps: sound is missing where one
-        stamp is late after the stamp before, and all that was given is too short as well.
-        """
-        if self._start is None or self._due is None:
-            self._start = self._due = time
-        late, self._due = time - self._due, time + length
-        if abs(late) > _LONGEST_GAP_SECONDS:
-            self._start = time - given
-            return 0.0
-        missing = min(late, time - self._start - given)
-        least = _SHORTEST_GAP_SECONDS if given else _SHORTEST_LEAD_SECONDS
-        return missing if missing > least else 0.0
-
-
-def _has_pictures(container: Any) -> bool:
-    streams = container.streams.video
-    return any(Disposition.attached_pic not in stream.disposition for stream in streams)
-
-
-def _first_moment(container: Any) -> float | None:
-    """When a video's first picture or sound is played; None without pictures."""
-    if not _has_pictures(container) or container.start_time is None:
-        return None
-    return float(container.start_time / av.time_base)
-
-
-def _announced_seconds(container: Any, stream: Any) -> float:
-    """Length of the sound by the file's own word; 0 where it says nothing of it."""
-    # Of other formats ffmpeg reckons the length from the first packets.
-    if container.format.name not in {*_TIMED, "flac", "wav", "ogg"}:
-        return 0.0
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if not container.duration or _has_pictures(container):
-        return 0.0
-    first = stream.start_time * stream.time_base if stream.start_time else 0
-    return float(container.duration / av.time_base - first)
-
-
-def _seconds_of(packet: Any) -> float:
-    known = packet.duration and packet.time_base
-    return float(packet.duration * packet.time_base) if known else 0.0
 
 
 def _as_float(frame: av.AudioFrame) -> FloatArray:

@@ -56,6 +56,7 @@ LAYERS = [
         "inference",
         "compositing",
         "sound",
+        "sound_times",
         "soundtrack",
         "sinks",
         "video",
@@ -119,6 +120,7 @@ NEIGHBOURS = {
     ("sinks", "soundtrack"),
     ("soundtrack", "sound"),
     ("audio", "sound"),
+    ("sound", "sound_times"),
 }
 
 

@@ -81,7 +81,8 @@ def test_each_lost_packet_is_silence(tmp_path: Path) -> None:
     """Also a single one of 20 ms."""
     stamps = [320 * i for i in range(100) if i not in (10, 40, 41, 70)]
     sound = timed_sound(tmp_path / "s.mkv", stamps, 320)
-    found = lnb.load_speech(tmp_path / "s.mkv").samples
+    with pytest.warns(UserWarning, match=r"0\.08 s are missing in it and are silent"):
+        found = lnb.load_speech(tmp_path / "s.mkv").samples
     assert len(found) == 32_000
     np.testing.assert_allclose(found[71 * 320 :], sound[-29 * 320 :], atol=1e-4)
     assert not found[10 * 320 : 11 * 320].any()
@@ -126,6 +127,17 @@ def test_what_was_lost_is_said_once_and_in_seconds(tmp_path: Path) -> None:
     assert all(note in str(said[0].message) for note in speech.notes)
     assert all(note in str(speech) for note in speech.notes)
     assert f"ends after {speech.duration_seconds:.2f} s of the 4.00 s" in str(speech)
+
+
+def test_a_cut_wav_is_said(tmp_path: Path) -> None:
+    """Not where its length was never written, as programs do that write into a pipe."""
+    whole = wav(speech_like(4.0))
+    (tmp_path / "cut.wav").write_bytes(whole[:64_044])
+    with pytest.warns(UserWarning, match=r"ends after 2\.00 s of the 4\.00 s"):
+        lnb.load_speech(tmp_path / "cut.wav")
+    for size in (0xFFFFFFFF, 0x7FFFFFFF, 0):
+        (tmp_path / "pipe.wav").write_bytes(whole[:40] + struct.pack("<I", size) + whole[44:])
+        assert lnb.load_speech(tmp_path / "pipe.wav").duration_seconds == 4.0
 
 
 def test_a_playlist_named_wav_reaches_no_other_file(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class FrameSource:
     def read_planes(self, index: int) -> ImageArray:
         """Read one frame as `stored` gives it for ``i420``, uint8 ``[H * 3 / 2, W]``."""
         if self.is_video:
-            return self._video.i420(self._video.frame(self._picks[index]))
+            return self._video.read_i420(self._picks[index])
         return _planar(self.files[index], read_picture(self.files[index]))
 
     def read_patch(self, boxes: Sequence[Box], index: int) -> ImageArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from .video_index import Entry, OpenVideo, VideoIndex, errors_of, read_index
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _BT709 = 1
+
+_Convert = Callable[[av.VideoFrame], ImageArray]
 
 
 def iter_video(path: str | Path) -> Iterator[ImageArray]:
@@ -119,41 +121,49 @@ class VideoFile:
         Raises:
             AvatarError: it cannot be decoded.
         """
-        return self.bgr(self.frame(index))
+        return self._read(index, self.bgr)
 
-    def frame(self, index: int) -> av.VideoFrame:
-        """Frame of this number as ffmpeg's, equal to that of `decoded`."""
+    def read_i420(self, index: int) -> ImageArray:
+        """Frame of this number as `i420` gives it, uint8 ``[H * 3 / 2, W]``."""
+        return self._read(index, self.i420)
+
+    def _read(self, index: int, convert: _Convert) -> ImageArray:
         if not 0 <= index < len(self):
             raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.")
         entry = None if self._by_count else self.index.entry_of(index)
         try:
-            return self._found(index, entry)
+            return self._found(index, entry, convert)
         except _LostError:
             # The file's own list is not what decoding gives: from here on frames are counted.
             self._by_count = True
         try:
-            return self._found(index, None)
+            return self._found(index, None, convert)
         except _LostError as error:
             raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.") from error
 
-    def _found(self, index: int, entry: Entry | None) -> av.VideoFrame:
-        with self._lock:
-            cursor, self._cursor = self._cursor, None
+    def _found(self, index: int, entry: Entry | None, convert: _Convert) -> ImageArray:
+        cursor = self._exchanged(None)
         try:
             if cursor is None or not cursor.reaches(index, entry):
                 if cursor is not None:
                     cursor.close()
                 cursor = _Cursor(self.path, self.index, entry)
-            frame = cursor.at(index)
+            # Before another thread gets the place: two may not convert one of ffmpeg's frames.
+            image = convert(self._checked(index, cursor.at(index)))
         except BaseException:
             if cursor is not None:
                 cursor.close()
             raise
+        other = self._exchanged(cursor)
+        if other is not None:
+            other.close()
+        return image
+
+    def _exchanged(self, cursor: _Cursor | None) -> _Cursor | None:
+        """Leave a place for the next reader, and take the one that was left."""
         with self._lock:
-            cursor, self._cursor = self._cursor, cursor
-        if cursor is not None:
-            cursor.close()
-        return self._checked(index, frame)
+            self._cursor, found = cursor, self._cursor
+        return found
 
 
 class _LostError(Exception):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
@@ -47,14 +47,8 @@ class OpenVideo:
     def __init__(self, path: str | Path, threaded: bool = True) -> None:
         self.path = path
         with errors_of(path):
-            self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115
-            try:
-                self.container: Any = av.open(
-                    _Bytes(self._file), io_open=_refused, buffer_size=_BUFFER_BYTES
-                )
-            except BaseException:
-                self._file.close()
-                raise
+            self._file = _Bytes(path)
+            self.container: Any = av.open(self._file, io_open=_refused, buffer_size=_BUFFER_BYTES)
         if not self.container.streams.video:
             self.close()
             raise AvatarError(f"{path}: found no pictures, expected a video.")
@@ -76,11 +70,11 @@ class OpenVideo:
 
     @property
     def num_bytes(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+        return self._file.num_bytes
 
     def bytes_at(self, start: int, count: int) -> bytes:
         """Bytes of the file as such; only before or after its packets are read."""
-        before = self._file.tell()
+        before = self._file.seek(0, os.SEEK_CUR)
         self._file.seek(start)
         data = self._file.read(count)
         self._file.seek(before)
@@ -88,10 +82,36 @@ class OpenVideo:
 
 
 class _Bytes:
-    """What ffmpeg may do with a file: read it, and move in it."""
+    """An open file, as far as ffmpeg may use it; closed when nobody holds it any more."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+    def __init__(self, path: str | Path) -> None:
+        self._handle: int | None = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def read(self, count: int) -> bytes:
+        return os.read(self._open_handle, count)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._open_handle, offset, whence)
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    @property
+    def num_bytes(self) -> int:
+        return os.fstat(self._open_handle).st_size
+
+    @property
+    def _open_handle(self) -> int:
+        if self._handle is None:
+            raise ValueError("the file is closed")
+        return self._handle
+
+    def close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    __del__ = close
 
 
 def _refused(url: str, flags: int, options: dict[str, str]) -> object:

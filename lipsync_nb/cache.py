@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
+
+import numpy as np
 
 from .errors import AvatarError
 from .imaging import even_box, i420_to_bgr, resize
 from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
 
+StoredFrame = tuple[ImageArray, ImageArray | None]
 Ring = tuple[ImageArray, ImageArray, ImageArray, ImageArray]
 
 
@@ -78,6 +81,55 @@ class PartlyKept(Sequence[ImageArray]):
 def _kept(arrays: Sequence[ImageArray]) -> Sequence[ImageArray]:
     """Those that are in memory or mapped."""
     return arrays.kept if isinstance(arrays, PartlyKept) else arrays
+
+
+def kept_apart(
+    stored: Iterable[StoredFrame], count: int
+) -> tuple[Sequence[ImageArray], Sequence[ImageArray]]:
+    """Pictures and patches as they come.
+
+    Args:
+        count: so many are expected.
+
+    Raises:
+        AvatarError: there are other numbers of them.
+    """
+    pictures: list[ImageArray] = []
+    patches = []
+    for picture, patch in stored:
+        pictures.append(picture)
+        if patch is not None:
+            patches.append(patch)
+    _check_count(len(pictures), count)
+    return pictures, patches
+
+
+def kept_together(
+    stored: Iterable[StoredFrame], count: int
+) -> tuple[Sequence[ImageArray], Sequence[ImageArray]]:
+    """As `kept_apart`, copied into one array, whose rows are given; one that is repeated, once.
+
+    The decoder's buffers come and go between the pictures: kept where they are, these would leave
+    as much room again that nothing fits into.
+    """
+    return kept_apart(_copied(stored, count), count)
+
+
+def _copied(stored: Iterable[StoredFrame], count: int) -> Iterator[StoredFrame]:
+    latest, row = None, -1
+    for index, (picture, patch) in enumerate(stored):
+        if latest is None:
+            block = np.empty((count, *picture.shape), np.uint8)
+        check_shape(index, picture.shape, block.shape[1:])
+        if picture is not latest:
+            row += 1
+            block[row], latest = picture, picture
+        yield block[row], patch
+
+
+def _check_count(found: int, expected: int) -> None:
+    if found != expected:
+        raise AvatarError(f"found {found} frames, expected {expected}.")
 
 
 @dataclass(frozen=True, eq=False)

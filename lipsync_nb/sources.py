@@ -13,7 +13,7 @@ from typing import TypeVar
 import av
 from joblib import Parallel, delayed
 
-from .cache import ReopenedFrames, patch_of
+from .cache import ReopenedFrames, StoredFrame, patch_of
 from .errors import AvatarError
 from .imaging import Turn, bgr_to_i420
 from .picture_files import read_picture
@@ -25,7 +25,6 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PICTURES_FOLDER, VIDEO_FILE = "full_body_img", "full_body_video.mp4"
 _WINDOW = 64
 
-StoredFrame = tuple[ImageArray, ImageArray | None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -18,10 +18,9 @@ from .cache import (
     MemoryReport,
     PartlyKept,
     PlanarFrames,
+    Shelf,
     Template,
     estimate_template,
-    kept_apart,
-    kept_together,
 )
 from .errors import AvatarError, NotFoundError
 from .features import FeatureCache
@@ -184,9 +183,11 @@ class Avatar(Rich):
     def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
         """The first frames in memory, and the others from their files."""
         source, count = self.source, len(self)
-        stored = source.stored(self.boxes, pixels, wanted)
-        keep = kept_together if source.is_video else kept_apart
-        pictures, patches = keep(stored, wanted)
+        stored = list(source.stored(self.boxes, pixels, wanted, Shelf().put))
+        if len(stored) != wanted:
+            raise AvatarError(f"found {len(stored)} frames, expected {wanted}.")
+        pictures: Sequence[ImageArray] = [picture for picture, _ in stored]
+        patches: Sequence[ImageArray] = [patch for _, patch in stored if patch is not None]
         if pixels == "bgr":
             return pictures if wanted == count else PartlyKept(pictures, source.read, count)
         if wanted < count:

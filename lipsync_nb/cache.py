@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
@@ -83,53 +83,25 @@ def _kept(arrays: Sequence[ImageArray]) -> Sequence[ImageArray]:
     return arrays.kept if isinstance(arrays, PartlyKept) else arrays
 
 
-def kept_apart(
-    stored: Iterable[StoredFrame], count: int
-) -> tuple[Sequence[ImageArray], Sequence[ImageArray]]:
-    """Pictures and patches as they come.
+class Shelf:
+    """Copies of arrays, one after the other in large blocks; what is not filled costs nothing.
 
-    Args:
-        count: so many are expected.
-
-    Raises:
-        AvatarError: there are other numbers of them.
+    A decoder's buffers come and go between the pictures that are kept. Were these kept where they
+    are, they would leave as much room again that nothing fits into.
     """
-    pictures: list[ImageArray] = []
-    patches = []
-    for picture, patch in stored:
-        pictures.append(picture)
-        if patch is not None:
-            patches.append(patch)
-    _check_count(len(pictures), count)
-    return pictures, patches
 
+    def __init__(self, block_bytes: int = 1 << 26) -> None:
+        self._size = block_bytes
+        self._free = np.empty(0, np.uint8)
 
-def kept_together(
-    stored: Iterable[StoredFrame], count: int
-) -> tuple[Sequence[ImageArray], Sequence[ImageArray]]:
-    """As `kept_apart`, copied into one array, whose rows are given; one that is repeated, once.
-
-    The decoder's buffers come and go between the pictures: kept where they are, these would leave
-    as much room again that nothing fits into.
-    """
-    return kept_apart(_copied(stored, count), count)
-
-
-def _copied(stored: Iterable[StoredFrame], count: int) -> Iterator[StoredFrame]:
-    latest, row = None, -1
-    for index, (picture, patch) in enumerate(stored):
-        if latest is None:
-            block = np.empty((count, *picture.shape), np.uint8)
-        check_shape(index, picture.shape, block.shape[1:])
-        if picture is not latest:
-            row += 1
-            block[row], latest = picture, picture
-        yield block[row], patch
-
-
-def _check_count(found: int, expected: int) -> None:
-    if found != expected:
-        raise AvatarError(f"found {found} frames, expected {expected}.")
+    def put(self, array: ImageArray) -> ImageArray:
+        """A copy, contiguous."""
+        if array.nbytes > self._free.nbytes:
+            self._free = np.empty(max(self._size, array.nbytes), np.uint8)
+        copy = self._free[: array.nbytes].reshape(array.shape)
+        self._free = self._free[array.nbytes :]
+        copy[:] = array
+        return copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +150,13 @@ class PlanarFrames(Sequence[ImageArray]):
 
 def patch_of(image: ImageArray, box: Box) -> ImageArray:
     """Copy of a BGR frame inside the box widened to even pixels, see `PlanarFrames`."""
+    return patch_view(image, box).copy()
+
+
+def patch_view(image: ImageArray, box: Box) -> ImageArray:
+    """As `patch_of`, without a copy."""
     outer = even_box(box)
-    return image[outer.rows, outer.columns].copy()
+    return image[outer.rows, outer.columns]
 
 
 @dataclass(frozen=True, eq=False)

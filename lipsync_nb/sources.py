@@ -91,14 +91,20 @@ class FrameSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line where a video was recorded at another rate."""
-        if self.is_as_recorded:
+        """What is odd about a video, a line each: pictures that are lost, another rate."""
+        if not self.is_video:
             return ()
-        rate = mean_rate(self._video.index.times, self._video.index.time_base)
-        return (
-            f"{self.files[0].name} was recorded at {rate:.4g} frames a second: {self.fps} a second "
-            f"are taken by their times, {self.count} for {self.num_recorded}.",
-        )
+        index, name, notes = self._video.index, self.files[0].name, []
+        if index.num_lost:
+            all_of_them = len(index) + index.num_lost
+            notes.append(f"{name}: {index.num_lost} of its {all_of_them} pictures give no frame.")
+        if not self.is_as_recorded:
+            rate = mean_rate(index.times, index.time_base)
+            notes.append(
+                f"{name} was recorded at {rate:.4g} frames a second: {self.fps} a second are "
+                f"taken by their times, {self.count} for {self.num_recorded}."
+            )
+        return tuple(notes)
 
     @property
     def reading(self) -> str:

@@ -21,6 +21,7 @@ from .nal_units import is_entry_h264, is_entry_hevc
 
 _MATRIX = "DISPLAYMATRIX"
 _BUFFER_BYTES = 1 << 16
+_ALONE = {"protocol_whitelist": "none"}  # for lists of other files, which open these themselves
 _TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _INTRA = {
     "mjpeg", "png", "prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "v210",
@@ -48,7 +49,9 @@ class OpenVideo:
         self.path = path
         with errors_of(path):
             self._file = _Bytes(path)
-            self.container: Any = av.open(self._file, io_open=_refused, buffer_size=_BUFFER_BYTES)
+            self.container: Any = av.open(
+                self._file, io_open=_refused, options=_ALONE, buffer_size=_BUFFER_BYTES
+            )
         if not self.container.streams.video:
             self.close()
             raise AvatarError(f"{path}: found no pictures, expected a video.")
@@ -69,6 +72,11 @@ class OpenVideo:
         self._file.close()
 
     @property
+    def codec(self) -> str:
+        """Name of the format, whichever decoder reads it."""
+        return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
     def num_bytes(self) -> int:
         return self._file.num_bytes
 
@@ -85,7 +93,8 @@ class _Bytes:
     """An open file, as far as ffmpeg may use it; closed when nobody holds it any more."""
 
     def __init__(self, path: str | Path) -> None:
-        self._handle: int | None = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._handle: int | None = None
+        self._handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
     def read(self, count: int) -> bytes:
         return os.read(self._open_handle, count)
@@ -203,6 +212,7 @@ class VideoIndex:
         entries: in the file's order; empty where frames are found by counting alone.
         is_exact: the frames were counted by decoding them.
         first: of the first frame.
+        num_lost: packets of pictures to be shown that gave no frame.
     """
 
     times: tuple[int, ...]
@@ -211,6 +221,7 @@ class VideoIndex:
     entries: tuple[Entry, ...]
     is_exact: bool
     first: FirstFrame
+    num_lost: int = 0
 
     def __len__(self) -> int:
         return len(self.times)
@@ -246,7 +257,7 @@ def read_index(path: str | Path, exactly: bool = False) -> VideoIndex:
         with errors_of(path):
             packets, first = _packets(video)
         _check_end(video, packets)
-        base, codec = Fraction(video.stream.time_base), video.stream.codec_context.name
+        base, codec = Fraction(video.stream.time_base), video.codec
         is_timed = video.container.format.name in _TIMED or codec in _INTRA
         nominal = _nominal_times(video, packets)
     by_time = {p.pts: i for i, p in enumerate(packets) if p.pts is not None}
@@ -256,17 +267,19 @@ def read_index(path: str | Path, exactly: bool = False) -> VideoIndex:
         times = sorted(p.pts for p in packets if p.is_shown and p.pts is not None)
         return VideoIndex(tuple(times), base, by_time, entries, False, first)
     found = _decoded_times(path)
+    shown = sum(packet.is_shown for packet in packets)
+    lost = max(0, shown - len(found)) if codec in _FRAME_A_PACKET else 0
     if is_timed and _increase(found):
-        return VideoIndex(tuple(found), base, by_time, entries, True, first)
+        return VideoIndex(tuple(found), base, by_time, entries, True, first, lost)
     if len(nominal) != len(found):
         nominal, base = list(range(len(found))), _frame_seconds(path)
-    return VideoIndex(tuple(nominal), base, {}, (), True, first)
+    return VideoIndex(tuple(nominal), base, {}, (), True, first, lost)
 
 
 def _packets(video: OpenVideo) -> tuple[list[_Packet], FirstFrame]:
     """All packets that bear data, and the first frame that they give."""
-    is_entry = {"h264": is_entry_h264, "hevc": is_entry_hevc}.get(video.stream.codec_context.name)
-    marked = video.stream.codec_context.name in _MARKED
+    is_entry = {"h264": is_entry_h264, "hevc": is_entry_hevc}.get(video.codec)
+    marked = video.codec in _MARKED
     setup = video.stream.codec_context.extradata
     found: list[_Packet] = []
     first = None

@@ -6,28 +6,17 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from builders import template_frames
+from videos import COUNT, number_in, write_coded
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.records import ImageArray
 from lipsync_nb.video import VideoFile, iter_video
 
-SIZE = (96, 64)
-COUNT = 24
-ENCODERS = {
-    "h264": "libx264",
-    "hevc": "libx265",
-    "mpeg4": "mpeg4",
-    "vp9": "libvpx-vp9",
-    "mjpeg": "mjpeg",
-}
 CONTAINERS = {
     "h264": ("mp4", "mov", "mkv", "avi"),
     "hevc": ("mp4", "mov", "mkv"),
@@ -46,62 +35,6 @@ MATRIX = [
 ]
 
 
-def options_of(codec: str, gop: str, b_frames: int) -> dict[str, str]:
-    length, is_open = (1000 if gop == "one key frame" else 8), int(gop == "open")
-    if codec == "h264":
-        params = f"keyint={length}:min-keyint={length}:scenecut=0:open-gop={is_open}"
-        return {"x264-params": f"{params}:bframes={b_frames}:b-adapt=0:threads=1", "crf": "20"}
-    if codec == "hevc":
-        params = f"keyint={length}:min-keyint={length}:scenecut=0:open-gop={is_open}"
-        threads = "pools=none:frame-threads=1:log-level=none"
-        return {"x265-params": f"{params}:bframes={b_frames}:b-adapt=0:{threads}", "crf": "20"}
-    if codec == "mpeg4":
-        return {"g": str(length), "bf": str(b_frames)}
-    if codec == "vp9":
-        # Frames that are decoded and never shown: those of the hidden references.
-        return {"g": str(length), "auto-alt-ref": "1", "lag-in-frames": "8", "cpu-used": "8"}
-    return {}
-
-
-def write(
-    path: Path,
-    codec: str = "h264",
-    gop: str = "closed",
-    b_frames: int = 2,
-    times: list[int] | None = None,
-    rate: Fraction | int = 25,
-) -> Path:
-    """A small video of one codec; ``times`` are its stamps in milliseconds, where given."""
-    with av.open(str(path), "w") as container:
-        options = options_of(codec, gop, b_frames)
-        stream: Any = container.add_stream(ENCODERS[codec], rate=rate, options=options)
-        stream.width, stream.height = SIZE
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        if times is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for number, image in enumerate(pictures(len(times) if times else COUNT)):
-            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-            if times is not None:
-                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def pictures(count: int) -> list[ImageArray]:
-    """Pictures that all differ, and carry their number in eight squares of black and white."""
-    images = template_frames(count, SIZE)
-    for number, image in enumerate(images):
-        for bit in range(8):
-            image[:12, 12 * bit : 12 * bit + 12] = 235 if number >> bit & 1 else 20
-    return images
-
-
-def number_in(image: ImageArray) -> int:
-    squares = [image[3:9, 12 * bit + 3 : 12 * bit + 9].mean() > 128 for bit in range(8)]
-    return sum(int(square) << bit for bit, square in enumerate(squares))
-
-
 def shuffled(count: int) -> Iterator[int]:
     """Every frame once in random order, then forwards, then backwards."""
     order = list(range(count))
@@ -113,7 +46,7 @@ def shuffled(count: int) -> Iterator[int]:
 def test_single_frames_equal_those_in_order(
     tmp_path: Path, codec: str, container: str, gop: str, b_frames: int
 ) -> None:
-    path = write(tmp_path / f"v.{container}", codec, gop, b_frames)
+    path = write_coded(tmp_path / f"v.{container}", codec, gop, b_frames)
     in_order = list(iter_video(path))
     video = VideoFile(path)
     assert len(in_order) == len(video) == COUNT
@@ -124,20 +57,20 @@ def test_single_frames_equal_those_in_order(
 def test_frames_bear_their_own_pictures(tmp_path: Path) -> None:
     """The order is right too: not only the same by both ways."""
     for container in ("mp4", "mkv"):
-        video = VideoFile(write(tmp_path / f"v.{container}", gop="open"))
+        video = VideoFile(write_coded(tmp_path / f"v.{container}", gop="open"))
         assert [number_in(video.read(i)) for i in range(COUNT)] == list(range(COUNT))
 
 
 def test_open_gops_are_not_decoded_from_the_start(tmp_path: Path) -> None:
     """Each key frame is a place to start from, that of x264's recovery points too."""
     for codec in ("h264", "hevc"):
-        index = VideoFile(write(tmp_path / f"{codec}.mp4", codec, "open")).index
+        index = VideoFile(write_coded(tmp_path / f"{codec}.mp4", codec, "open")).index
         assert len(index.entries) >= 3
         assert index.entry_of(COUNT - 1) == index.entries[-1]
 
 
 def test_frames_before_an_open_key_frame_start_one_earlier(tmp_path: Path) -> None:
-    index = VideoFile(write(tmp_path / "v.mp4", "hevc", "open")).index
+    index = VideoFile(write_coded(tmp_path / "v.mp4", "hevc", "open")).index
     second = index.entries[1]
     leading = index.first_from(second) - 1
     assert index.numbers[index.times[leading]] > second.number
@@ -161,7 +94,7 @@ def cut_by_edit_list(path: Path, first: int) -> Path:
 
 @pytest.mark.parametrize("first", [3, 11])
 def test_what_an_edit_list_hides_is_no_frame(tmp_path: Path, first: int) -> None:
-    path = cut_by_edit_list(write(tmp_path / "v.mp4"), first)
+    path = cut_by_edit_list(write_coded(tmp_path / "v.mp4"), first)
     video = VideoFile(path)
     in_order = list(iter_video(path))
     assert [number_in(image) for image in in_order] == list(range(first, COUNT))
@@ -172,7 +105,7 @@ def test_what_an_edit_list_hides_is_no_frame(tmp_path: Path, first: int) -> None
 
 def test_a_key_mark_that_is_none_is_not_believed(tmp_path: Path) -> None:
     """Without its list of key frames an MP4 calls each packet one."""
-    path = write(tmp_path / "v.mp4", gop="one key frame")
+    path = write_coded(tmp_path / "v.mp4", gop="one key frame")
     path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
     video, in_order = VideoFile(path), list(iter_video(path))
     assert len(video.index.entries) == 1
@@ -182,7 +115,7 @@ def test_a_key_mark_that_is_none_is_not_believed(tmp_path: Path) -> None:
 
 def test_threads_may_read_at_once(tmp_path: Path) -> None:
     for container in ("mp4", "avi"):
-        path = write(tmp_path / f"v.{container}", gop="closed", b_frames=2)
+        path = write_coded(tmp_path / f"v.{container}", gop="closed", b_frames=2)
         video, in_order = VideoFile(path), list(iter_video(path))
         order = list(shuffled(COUNT))
         with ThreadPoolExecutor(4) as pool:
@@ -191,14 +124,14 @@ def test_threads_may_read_at_once(tmp_path: Path) -> None:
 
 
 def test_a_video_travels(tmp_path: Path) -> None:
-    video = VideoFile(write(tmp_path / "v.mp4"))
+    video = VideoFile(write_coded(tmp_path / "v.mp4"))
     expected = video.read(7)
     for other in (pickle.loads(pickle.dumps(video)), deepcopy(video)):
         np.testing.assert_array_equal(other.read(7), expected)
 
 
 def test_a_number_outside(tmp_path: Path) -> None:
-    video = VideoFile(write(tmp_path / "v.mp4"))
+    video = VideoFile(write_coded(tmp_path / "v.mp4"))
     for index in (-1, COUNT):
         with pytest.raises(AvatarError, match=rf"found no frame {index} of {COUNT}"):
             video.read(index)

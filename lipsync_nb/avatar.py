@@ -177,7 +177,7 @@ class Avatar(Rich):
         key = PreparedKey(self.fingerprint, pixels)
         if wanted < len(self):
             return open_where_prepared(self.path, key, self.boxes)
-        frames = lambda: self.source.stored(self.boxes, pixels)  # noqa: E731
+        frames = partial(self.source.stored, self.boxes, pixels)
         return open_or_write(self.path, key, self.boxes, frames)
 
     def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:

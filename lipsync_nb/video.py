@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class VideoFile:
     """A video: its frames in order, or any one of them. Several threads may read.
 
     A frame is what decoding from the start gives. Single frames are decoded from a packet that is
-    known to give the same, and where none is known, from the start; the place that was read last
-    is remembered, so that reading on costs no more than decoding on.
+    known to give the same, the file opened anew for each. Where none is known they are decoded from
+    the start; then the place that was read last is remembered, so that reading on is decoding on.
 
     Args:
         path: the file. Its packets are listed once; where they do not tell the frames, these are
@@ -151,12 +152,19 @@ class VideoFile:
             raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.") from error
 
     def _found(self, index: int, entry: Entry | None, convert: _Convert) -> ImageArray:
+        if entry is None:
+            return self._counted(index, convert)
+        with closing(_Cursor(self.path, self.index, entry)) as cursor:
+            return convert(self._checked(index, cursor.at(index)))
+
+    def _counted(self, index: int, convert: _Convert) -> ImageArray:
+        """A frame that is found by counting, from where the last one was found or the start."""
         cursor = self._exchanged(None)
         try:
-            if cursor is None or not cursor.reaches(index, entry):
+            if cursor is None or not cursor.reaches(index):
                 if cursor is not None:
                     cursor.close()
-                cursor = _Cursor(self.path, self.index, entry)
+                cursor = _Cursor(self.path, self.index, None)
             # Before another thread gets the place: two may not convert one of ffmpeg's frames.
             image = convert(self._checked(index, cursor.at(index)))
         except BaseException:
@@ -201,13 +209,10 @@ class _Cursor:
         self._last = None
         self._video.close()
 
-    def reaches(self, index: int, entry: Entry | None) -> bool:
-        """Whether going on from here gives this frame, and no sooner from its entry."""
-        if index < self._next - 1 or (index == self._next - 1 and self._last is None):
-            return False
-        if entry is None:
-            return self._entry is None
-        return self._index.first_from(entry) <= self._next
+    def reaches(self, index: int) -> bool:
+        """Whether going on from here gives this frame of the file that is there now."""
+        is_ahead = index >= self._next or (index == self._next - 1 and self._last is not None)
+        return is_ahead and self._video.is_current()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         return iter(self._video.container.decode(self._video.stream))
@@ -227,16 +232,26 @@ class _Cursor:
         return (frame for frame in frames if frame.pts is None or frame.pts >= entry.pts)
 
     def at(self, index: int) -> av.VideoFrame:
-        with errors_of(self._video.path):
-            while self._next <= index:
-                frame = next(self._frames, None)
-                if frame is None or not self._expected(frame):
-                    raise _LostError
-                self._last = frame
-                self._next += 1
+        while self._next <= index:
+            self._last = self._following()
+            self._next += 1
         if self._last is None:
             raise _LostError
         return self._last
 
-    def _expected(self, frame: av.VideoFrame) -> bool:
-        return self._entry is None or bool(frame.pts == self._index.times[self._next])
+    def _following(self) -> av.VideoFrame:
+        """The next frame; what goes wrong after an entry may be right from the start."""
+        try:
+            with errors_of(self._video.path):
+                frame = next(self._frames, None)
+        except AvatarError as error:
+            if self._entry is None:
+                raise
+            raise _LostError from error
+        if frame is None:
+            raise _LostError
+        if self._entry is not None and (
+            frame.is_corrupt or frame.pts != self._index.times[self._next]
+        ):
+            raise _LostError
+        return frame

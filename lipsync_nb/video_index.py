@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -49,6 +49,7 @@ class OpenVideo:
         self.path = path
         with errors_of(path):
             self._file = _Bytes(path)
+            self._state = _state(self._file.status())
             self.container: Any = av.open(
                 self._file, io_open=_refused, options=_ALONE, buffer_size=_BUFFER_BYTES
             )
@@ -78,7 +79,13 @@ class OpenVideo:
 
     @property
     def num_bytes(self) -> int:
-        return self._file.num_bytes
+        return self._file.status().st_size
+
+    def is_current(self) -> bool:
+        """Whether the open file is the one that bears its name, as it was when it was opened."""
+        with suppress(OSError):
+            return _state(os.stat(self.path)) == self._state
+        return False
 
     def bytes_at(self, start: int, count: int) -> bytes:
         """Bytes of the file as such; only before or after its packets are read."""
@@ -105,9 +112,8 @@ class _Bytes:
     def tell(self) -> int:
         return self.seek(0, os.SEEK_CUR)
 
-    @property
-    def num_bytes(self) -> int:
-        return os.fstat(self._open_handle).st_size
+    def status(self) -> os.stat_result:
+        return os.fstat(self._open_handle)
 
     @property
     def _open_handle(self) -> int:
@@ -121,6 +127,10 @@ class _Bytes:
             self._handle = None
 
     __del__ = close
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _refused(url: str, flags: int, options: dict[str, str]) -> object:

@@ -123,6 +123,17 @@ def test_threads_may_read_at_once(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(image, in_order[index])
 
 
+def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    for container in ("mp4", "avi"):
+        path = write_coded(tmp_path / f"v.{container}", b_frames=0)
+        other = write_coded(tmp_path / f"other.{container}", b_frames=2)
+        video = VideoFile(path)
+        assert number_in(video.read(3)) == 3
+        expected = VideoFile(other).read(9)
+        path.write_bytes(other.read_bytes())
+        np.testing.assert_array_equal(video.read(9), expected)
+
+
 def test_a_video_travels(tmp_path: Path) -> None:
     video = VideoFile(write_coded(tmp_path / "v.mp4"))
     expected = video.read(7)

@@ -26,8 +26,6 @@ from .video import VIDEO_SUFFIXES, VideoFile
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PICTURES_FOLDER, VIDEO_FILE = "full_body_img", "full_body_video.mp4"
 _WINDOW = 64
-# So many frames are not worth the memory of several decoding threads.
-_FEW = 64
 
 Keep = Callable[[ImageArray], ImageArray]
 Item = TypeVar("Item")
@@ -181,7 +179,7 @@ class FrameSource:
         """The picked frames, each converted once; decoding ends with the last that is wanted."""
         wanted = self._picks[:stop]
         slot = 0
-        for number, frame in enumerate(self._video.decoded(len(wanted) > _FEW)):
+        for number, frame in enumerate(self._video.decoded()):
             end = bisect_right(wanted, number, slot)
             if slot < end:
                 yield from self._converted(frame, boxes[slot:end], end - slot, pixels, keep)

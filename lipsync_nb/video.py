@@ -73,17 +73,14 @@ class VideoFile:
         if not self.index.is_exact:
             self.index = read_index(self.path, exactly=True)
 
-    def decoded(self, threaded: bool = True) -> Iterator[av.VideoFrame]:
+    def decoded(self) -> Iterator[av.VideoFrame]:
         """All frames in order, as ffmpeg's; see `bgr` and `i420`.
-
-        Args:
-            threaded: with several threads, each of which holds frames of its own.
 
         Raises:
             AvatarError: a frame is damaged, or there are other numbers of them than listed.
         """
         count = 0
-        with OpenVideo(self.path, threaded) as video, errors_of(self.path):
+        with OpenVideo(self.path) as video, errors_of(self.path):
             for frame in video.container.decode(video.stream):
                 yield self._checked(count, frame)
                 count += 1

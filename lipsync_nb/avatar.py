@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .boxes import BoxSource, find_boxes
-from .cache import MemoryReport, PartlyKept, PlanarFrames, Template, estimate_template
+from .cache import (
+    MemoryReport,
+    PartlyKept,
+    PlanarFrames,
+    Shelf,
+    Template,
+    estimate_template,
+)
 from .errors import AvatarError, NotFoundError
 from .features import FeatureCache
 from .files import cache_folders
@@ -24,7 +31,6 @@ from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixe
 from .rich import Rich
 from .sources import FrameSource, find_frames
 
-Item = TypeVar("Item")
 _PART_OF_FREE = 0.9
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
@@ -171,18 +177,19 @@ class Avatar(Rich):
         key = PreparedKey(self.fingerprint, pixels)
         if wanted < len(self):
             return open_where_prepared(self.path, key, self.boxes)
-        frames = lambda: self.source.stored(self.boxes, pixels)  # noqa: E731
+        frames = partial(self.source.stored, self.boxes, pixels)
         return open_or_write(self.path, key, self.boxes, frames)
 
     def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
         """The first frames in memory, and the others from their files."""
         source, count = self.source, len(self)
-        if pixels == "bgr":
-            frames = _first(source.frames(wanted), wanted)
-            return frames if wanted == count else PartlyKept(frames, source.read, count)
-        stored = _first(source.stored(self.boxes, pixels, wanted), wanted)
+        stored = list(source.stored(self.boxes, pixels, wanted, Shelf().put))
+        if len(stored) != wanted:
+            raise AvatarError(f"found {len(stored)} frames, expected {wanted}.")
         pictures: Sequence[ImageArray] = [picture for picture, _ in stored]
         patches: Sequence[ImageArray] = [patch for _, patch in stored if patch is not None]
+        if pixels == "bgr":
+            return pictures if wanted == count else PartlyKept(pictures, source.read, count)
         if wanted < count:
             pictures = PartlyKept(pictures, source.read_planes, count)
             patches = PartlyKept(patches, partial(source.read_patch, self.boxes), count)
@@ -321,18 +328,6 @@ def load_avatar(
 
 def _fingerprint(source: FrameSource, boxes: Sequence[Box]) -> str:
     return fingerprint(source.files, boxes, source.reading)
-
-
-def _first(items: Iterable[Item], count: int) -> list[Item]:
-    """As many items as were asked for.
-
-    Raises:
-        AvatarError: there are fewer.
-    """
-    found = list(items)
-    if len(found) != count:
-        raise AvatarError(f"found {len(found)} frames, expected {count}.")
-    return found
 
 
 def _free_disk_bytes(avatar: Path) -> int:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
+import numpy as np
+
 from .errors import AvatarError
 from .imaging import even_box, i420_to_bgr, resize
 from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
 
+StoredFrame = tuple[ImageArray, ImageArray | None]
 Ring = tuple[ImageArray, ImageArray, ImageArray, ImageArray]
 
 
@@ -80,6 +83,27 @@ def _kept(arrays: Sequence[ImageArray]) -> Sequence[ImageArray]:
     return arrays.kept if isinstance(arrays, PartlyKept) else arrays
 
 
+class Shelf:
+    """Copies of arrays, one after the other in large blocks; what is not filled costs nothing.
+
+    A decoder's buffers come and go between the pictures that are kept. Were these kept where they
+    are, they would leave as much room again that nothing fits into.
+    """
+
+    def __init__(self, block_bytes: int = 1 << 26) -> None:
+        self._size = block_bytes
+        self._free = np.empty(0, np.uint8)
+
+    def put(self, array: ImageArray) -> ImageArray:
+        """A copy, contiguous."""
+        if array.nbytes > self._free.nbytes:
+            self._free = np.empty(max(self._size, array.nbytes), np.uint8)
+        copy = self._free[: array.nbytes].reshape(array.shape)
+        self._free = self._free[array.nbytes :]
+        copy[:] = array
+        return copy
+
+
 @dataclass(frozen=True, eq=False)
 class PlanarFrames(Sequence[ImageArray]):
     """Frames kept as I420, half the bytes of BGR; an index gives a frame converted to BGR.
@@ -126,8 +150,13 @@ class PlanarFrames(Sequence[ImageArray]):
 
 def patch_of(image: ImageArray, box: Box) -> ImageArray:
     """Copy of a BGR frame inside the box widened to even pixels, see `PlanarFrames`."""
+    return patch_view(image, box).copy()
+
+
+def patch_view(image: ImageArray, box: Box) -> ImageArray:
+    """As `patch_of`, without a copy."""
     outer = even_box(box)
-    return image[outer.rows, outer.columns].copy()
+    return image[outer.rows, outer.columns]
 
 
 @dataclass(frozen=True, eq=False)

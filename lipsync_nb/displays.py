@@ -87,6 +87,7 @@ def _(avatar: Avatar) -> str:
             "in RAM",
             f"{memory.ram_bytes / 1e6:.0f} MB as BGR, {small.ram_bytes / 1e6:.0f} MB as I420",
         ),
+        *(("note", escape(note)) for note in avatar.notes),
     ]
     head = f"<h4>Avatar {escape(avatar.name)}</h4>"
     return charts.page(head, charts.table(["", ""], rows, "text"), sheet_html(pictures))

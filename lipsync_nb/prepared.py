@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .cache import PlanarFrames, check_shape
+from .cache import PlanarFrames, StoredFrame, check_shape
 from .errors import AvatarError
 from .files import cache_folders, writable_folder
 from .imaging import even_box
@@ -29,8 +29,6 @@ META_FILE, FRAMES_FILE, PATCHES_FILE = "template.json", "frames.npy", "patches.n
 _PARTIAL = ".partial-"
 _ABANDONED_SECONDS = 3600.0
 _NUM_PROBES, _PROBE_BYTES = 16, 4096
-
-StoredFrame = tuple[ImageArray, ImageArray | None]
 
 
 class PreparedError(AvatarError):

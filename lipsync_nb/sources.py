@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import av
+import numpy as np
 from joblib import Parallel, delayed
 
-from .cache import ReopenedFrames, patch_of
+from .cache import ReopenedFrames, StoredFrame, patch_of, patch_view
 from .errors import AvatarError
 from .imaging import Turn, bgr_to_i420
 from .picture_files import read_picture
@@ -25,7 +27,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PICTURES_FOLDER, VIDEO_FILE = "full_body_img", "full_body_video.mp4"
 _WINDOW = 64
 
-StoredFrame = tuple[ImageArray, ImageArray | None]
+Keep = Callable[[ImageArray], ImageArray]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -87,14 +89,20 @@ class FrameSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line where a video was recorded at another rate."""
-        if self.is_as_recorded:
+        """What is odd about a video, a line each: pictures that are lost, another rate."""
+        if not self.is_video:
             return ()
-        rate = mean_rate(self._video.index.times, self._video.index.time_base)
-        return (
-            f"{self.files[0].name} was recorded at {rate:.4g} frames a second: {self.fps} a second "
-            f"are taken by their times, {self.count} for {self.num_recorded}.",
-        )
+        index, name, notes = self._video.index, self.files[0].name, []
+        if index.num_lost:
+            all_of_them = len(index) + index.num_lost
+            notes.append(f"{name}: {index.num_lost} of its {all_of_them} pictures give no frame.")
+        if not self.is_as_recorded:
+            rate = mean_rate(index.times, index.time_base)
+            notes.append(
+                f"{name} was recorded at {rate:.4g} frames a second: {self.fps} a second are "
+                f"taken by their times, {self.count} for {self.num_recorded}."
+            )
+        return tuple(notes)
 
     @property
     def reading(self) -> str:
@@ -124,7 +132,7 @@ class FrameSource:
     def read_planes(self, index: int) -> ImageArray:
         """Read one frame as `stored` gives it for ``i420``, uint8 ``[H * 3 / 2, W]``."""
         if self.is_video:
-            return self._video.i420(self._video.frame(self._picks[index]))
+            return self._video.read_i420(self._picks[index])
         return _planar(self.files[index], read_picture(self.files[index]))
 
     def read_patch(self, boxes: Sequence[Box], index: int) -> ImageArray:
@@ -139,10 +147,14 @@ class FrameSource:
         """The frames in order, uint8 ``[H, W, 3]`` BGR; only the first ``stop``, where given."""
         if not self.is_video:
             return _in_parallel(read_picture, self.files[:stop])
-        return (image for image, _ in self._from_video(self._as_bgr, stop))
+        return (image for image, _ in self.stored([], "bgr", stop))
 
     def stored(
-        self, boxes: Sequence[Box], pixels: Pixels, stop: int | None = None
+        self,
+        boxes: Sequence[Box],
+        pixels: Pixels,
+        stop: int | None = None,
+        keep: Keep = np.ascontiguousarray,
     ) -> Iterator[StoredFrame]:
         """The frames as they are kept: BGR and None, or I420 and the BGR patch at the box.
 
@@ -150,41 +162,40 @@ class FrameSource:
 
         Args:
             stop: only so many, the first.
+            keep: what is given for an array of a video that goes as the next frame comes.
 
         Raises:
             AvatarError: a frame is not readable.
         """
+        if self.is_video:
+            return self._from_video(boxes, pixels, stop, keep)
         if pixels == "bgr":
             return ((frame, None) for frame in self.frames(stop))
-        if not self.is_video:
-            items = list(zip(self.files, boxes, strict=True))[:stop]
-            return _in_parallel(_planar_picture, items)
-        pictures = self._from_video(self._as_both, stop)
-        return (
-            (planes, patch_of(frame, box))
-            for (planes, frame), box in zip(pictures, boxes, strict=False)
-        )
-
-    def _as_bgr(self, frame: av.VideoFrame) -> tuple[ImageArray, None]:
-        return self._video.bgr(frame), None
-
-    def _as_both(self, frame: av.VideoFrame) -> tuple[ImageArray, ImageArray]:
-        return self._video.i420(frame), self._video.bgr(frame)
+        return _in_parallel(_planar_picture, list(zip(self.files, boxes, strict=True))[:stop])
 
     def _from_video(
-        self, convert: Callable[[av.VideoFrame], Result], stop: int | None
-    ) -> Iterator[Result]:
+        self, boxes: Sequence[Box], pixels: Pixels, stop: int | None, keep: Keep
+    ) -> Iterator[StoredFrame]:
         """The picked frames, each converted once; decoding ends with the last that is wanted."""
         wanted = self._picks[:stop]
         slot = 0
         for number, frame in enumerate(self._video.decoded()):
-            if slot < len(wanted) and wanted[slot] == number:
-                converted = convert(frame)
-            while slot < len(wanted) and wanted[slot] == number:
-                yield converted
-                slot += 1
+            end = bisect_right(wanted, number, slot)
+            if slot < end:
+                yield from self._converted(frame, boxes[slot:end], end - slot, pixels, keep)
+            slot = end
             if slot == len(wanted) < self.count:
                 return
+
+    def _converted(
+        self, frame: av.VideoFrame, boxes: Sequence[Box], count: int, pixels: Pixels, keep: Keep
+    ) -> list[StoredFrame]:
+        """A frame as it is kept, so often; nothing else of it is held when this returns."""
+        image = self._video.bgr_view(frame)
+        if pixels == "bgr":
+            return [(keep(image), None)] * count
+        planes = keep(self._video.i420(frame))
+        return [(planes, keep(patch_view(image, box))) for box in boxes]
 
 
 def find_frames(root: Path, fps: int = SYNCTALK_328.fps) -> FrameSource:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from .video_index import Entry, OpenVideo, VideoIndex, errors_of, read_index
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _BT709 = 1
+
+_Convert = Callable[[av.VideoFrame], ImageArray]
 
 
 def iter_video(path: str | Path) -> Iterator[ImageArray]:
@@ -38,8 +41,8 @@ class VideoFile:
     """A video: its frames in order, or any one of them. Several threads may read.
 
     A frame is what decoding from the start gives. Single frames are decoded from a packet that is
-    known to give the same, and where none is known, from the start; the place that was read last
-    is remembered, so that reading on costs no more than decoding on.
+    known to give the same, the file opened anew for each. Where none is known they are decoded from
+    the start; then the place that was read last is remembered, so that reading on is decoding on.
 
     Args:
         path: the file. Its packets are listed once; where they do not tell the frames, these are
@@ -92,7 +95,13 @@ class VideoFile:
 
     def bgr(self, frame: av.VideoFrame) -> ImageArray:
         """A decoded frame as uint8 ``[H, W, 3]`` BGR, upright."""
-        image = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
+        return np.ascontiguousarray(self.bgr_view(frame))
+
+    def bgr_view(self, frame: av.VideoFrame) -> ImageArray:
+        """As `bgr`, but its rows may lie apart: for pixels that are copied from it."""
+        plane: Any = frame.reformat(format="bgr24").planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+        image = rows[:, : 3 * frame.width].reshape(frame.height, frame.width, 3)
         return turned(image, self.index.first.turn)
 
     def i420(self, frame: av.VideoFrame) -> ImageArray:
@@ -119,41 +128,56 @@ class VideoFile:
         Raises:
             AvatarError: it cannot be decoded.
         """
-        return self.bgr(self.frame(index))
+        return self._read(index, self.bgr)
 
-    def frame(self, index: int) -> av.VideoFrame:
-        """Frame of this number as ffmpeg's, equal to that of `decoded`."""
+    def read_i420(self, index: int) -> ImageArray:
+        """Frame of this number as `i420` gives it, uint8 ``[H * 3 / 2, W]``."""
+        return self._read(index, self.i420)
+
+    def _read(self, index: int, convert: _Convert) -> ImageArray:
         if not 0 <= index < len(self):
             raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.")
         entry = None if self._by_count else self.index.entry_of(index)
         try:
-            return self._found(index, entry)
+            return self._found(index, entry, convert)
         except _LostError:
             # The file's own list is not what decoding gives: from here on frames are counted.
             self._by_count = True
         try:
-            return self._found(index, None)
+            return self._found(index, None, convert)
         except _LostError as error:
             raise AvatarError(f"{self.path}: found no frame {index} of {len(self)}.") from error
 
-    def _found(self, index: int, entry: Entry | None) -> av.VideoFrame:
-        with self._lock:
-            cursor, self._cursor = self._cursor, None
+    def _found(self, index: int, entry: Entry | None, convert: _Convert) -> ImageArray:
+        if entry is None:
+            return self._counted(index, convert)
+        with closing(_Cursor(self.path, self.index, entry)) as cursor:
+            return convert(self._checked(index, cursor.at(index)))
+
+    def _counted(self, index: int, convert: _Convert) -> ImageArray:
+        """A frame that is found by counting, from where the last one was found or the start."""
+        cursor = self._exchanged(None)
         try:
-            if cursor is None or not cursor.reaches(index, entry):
+            if cursor is None or not cursor.reaches(index):
                 if cursor is not None:
                     cursor.close()
-                cursor = _Cursor(self.path, self.index, entry)
-            frame = cursor.at(index)
+                cursor = _Cursor(self.path, self.index, None)
+            # Before another thread gets the place: two may not convert one of ffmpeg's frames.
+            image = convert(self._checked(index, cursor.at(index)))
         except BaseException:
             if cursor is not None:
                 cursor.close()
             raise
+        other = self._exchanged(cursor)
+        if other is not None:
+            other.close()
+        return image
+
+    def _exchanged(self, cursor: _Cursor | None) -> _Cursor | None:
+        """Leave a place for the next reader, and take the one that was left."""
         with self._lock:
-            cursor, self._cursor = self._cursor, cursor
-        if cursor is not None:
-            cursor.close()
-        return self._checked(index, frame)
+            self._cursor, found = cursor, self._cursor
+        return found
 
 
 class _LostError(Exception):
@@ -182,13 +206,10 @@ class _Cursor:
         self._last = None
         self._video.close()
 
-    def reaches(self, index: int, entry: Entry | None) -> bool:
-        """Whether going on from here gives this frame, and no sooner from its entry."""
-        if index < self._next - 1 or (index == self._next - 1 and self._last is None):
-            return False
-        if entry is None:
-            return self._entry is None
-        return self._index.first_from(entry) <= self._next
+    def reaches(self, index: int) -> bool:
+        """Whether going on from here gives this frame of the file that is there now."""
+        is_ahead = index >= self._next or (index == self._next - 1 and self._last is not None)
+        return is_ahead and self._video.is_current()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         return iter(self._video.container.decode(self._video.stream))
@@ -208,16 +229,26 @@ class _Cursor:
         return (frame for frame in frames if frame.pts is None or frame.pts >= entry.pts)
 
     def at(self, index: int) -> av.VideoFrame:
-        with errors_of(self._video.path):
-            while self._next <= index:
-                frame = next(self._frames, None)
-                if frame is None or not self._expected(frame):
-                    raise _LostError
-                self._last = frame
-                self._next += 1
+        while self._next <= index:
+            self._last = self._following()
+            self._next += 1
         if self._last is None:
             raise _LostError
         return self._last
 
-    def _expected(self, frame: av.VideoFrame) -> bool:
-        return self._entry is None or bool(frame.pts == self._index.times[self._next])
+    def _following(self) -> av.VideoFrame:
+        """The next frame; what goes wrong after an entry may be right from the start."""
+        try:
+            with errors_of(self._video.path):
+                frame = next(self._frames, None)
+        except AvatarError as error:
+            if self._entry is None:
+                raise
+            raise _LostError from error
+        if frame is None:
+            raise _LostError
+        if self._entry is not None and (
+            frame.is_corrupt or frame.pts != self._index.times[self._next]
+        ):
+            raise _LostError
+        return frame

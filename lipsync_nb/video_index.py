@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
@@ -21,6 +21,7 @@ from .nal_units import is_entry_h264, is_entry_hevc
 
 _MATRIX = "DISPLAYMATRIX"
 _BUFFER_BYTES = 1 << 16
+_ALONE = {"protocol_whitelist": "none"}  # for lists of other files, which open these themselves
 _TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _INTRA = {
     "mjpeg", "png", "prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "v210",
@@ -47,14 +48,11 @@ class OpenVideo:
     def __init__(self, path: str | Path, threaded: bool = True) -> None:
         self.path = path
         with errors_of(path):
-            self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115
-            try:
-                self.container: Any = av.open(
-                    _Bytes(self._file), io_open=_refused, buffer_size=_BUFFER_BYTES
-                )
-            except BaseException:
-                self._file.close()
-                raise
+            self._file = _Bytes(path)
+            self._state = _state(self._file.status())
+            self.container: Any = av.open(
+                self._file, io_open=_refused, options=_ALONE, buffer_size=_BUFFER_BYTES
+            )
         if not self.container.streams.video:
             self.close()
             raise AvatarError(f"{path}: found no pictures, expected a video.")
@@ -75,12 +73,23 @@ class OpenVideo:
         self._file.close()
 
     @property
+    def codec(self) -> str:
+        """Name of the format, whichever decoder reads it."""
+        return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
     def num_bytes(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
+        return self._file.status().st_size
+
+    def is_current(self) -> bool:
+        """Whether the open file is the one that bears its name, as it was when it was opened."""
+        with suppress(OSError):
+            return _state(os.stat(self.path)) == self._state
+        return False
 
     def bytes_at(self, start: int, count: int) -> bytes:
         """Bytes of the file as such; only before or after its packets are read."""
-        before = self._file.tell()
+        before = self._file.seek(0, os.SEEK_CUR)
         self._file.seek(start)
         data = self._file.read(count)
         self._file.seek(before)
@@ -88,10 +97,40 @@ class OpenVideo:
 
 
 class _Bytes:
-    """What ffmpeg may do with a file: read it, and move in it."""
+    """An open file, as far as ffmpeg may use it; closed when nobody holds it any more."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+    def __init__(self, path: str | Path) -> None:
+        self._handle: int | None = None
+        self._handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def read(self, count: int) -> bytes:
+        return os.read(self._open_handle, count)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._open_handle, offset, whence)
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def status(self) -> os.stat_result:
+        return os.fstat(self._open_handle)
+
+    @property
+    def _open_handle(self) -> int:
+        if self._handle is None:
+            raise ValueError("the file is closed")
+        return self._handle
+
+    def close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    __del__ = close
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _refused(url: str, flags: int, options: dict[str, str]) -> object:
@@ -183,6 +222,7 @@ class VideoIndex:
         entries: in the file's order; empty where frames are found by counting alone.
         is_exact: the frames were counted by decoding them.
         first: of the first frame.
+        num_lost: packets of pictures to be shown that gave no frame.
     """
 
     times: tuple[int, ...]
@@ -191,6 +231,7 @@ class VideoIndex:
     entries: tuple[Entry, ...]
     is_exact: bool
     first: FirstFrame
+    num_lost: int = 0
 
     def __len__(self) -> int:
         return len(self.times)
@@ -226,7 +267,7 @@ def read_index(path: str | Path, exactly: bool = False) -> VideoIndex:
         with errors_of(path):
             packets, first = _packets(video)
         _check_end(video, packets)
-        base, codec = Fraction(video.stream.time_base), video.stream.codec_context.name
+        base, codec = Fraction(video.stream.time_base), video.codec
         is_timed = video.container.format.name in _TIMED or codec in _INTRA
         nominal = _nominal_times(video, packets)
     by_time = {p.pts: i for i, p in enumerate(packets) if p.pts is not None}
@@ -236,17 +277,19 @@ def read_index(path: str | Path, exactly: bool = False) -> VideoIndex:
         times = sorted(p.pts for p in packets if p.is_shown and p.pts is not None)
         return VideoIndex(tuple(times), base, by_time, entries, False, first)
     found = _decoded_times(path)
+    shown = sum(packet.is_shown for packet in packets)
+    lost = max(0, shown - len(found)) if codec in _FRAME_A_PACKET else 0
     if is_timed and _increase(found):
-        return VideoIndex(tuple(found), base, by_time, entries, True, first)
+        return VideoIndex(tuple(found), base, by_time, entries, True, first, lost)
     if len(nominal) != len(found):
         nominal, base = list(range(len(found))), _frame_seconds(path)
-    return VideoIndex(tuple(nominal), base, {}, (), True, first)
+    return VideoIndex(tuple(nominal), base, {}, (), True, first, lost)
 
 
 def _packets(video: OpenVideo) -> tuple[list[_Packet], FirstFrame]:
     """All packets that bear data, and the first frame that they give."""
-    is_entry = {"h264": is_entry_h264, "hevc": is_entry_hevc}.get(video.stream.codec_context.name)
-    marked = video.stream.codec_context.name in _MARKED
+    is_entry = {"h264": is_entry_h264, "hevc": is_entry_hevc}.get(video.codec)
+    marked = video.codec in _MARKED
     setup = video.stream.codec_context.extradata
     found: list[_Packet] = []
     first = None

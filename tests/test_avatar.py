@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.avatar import load_avatar
 from lipsync_nb.boxes import box_from_landmarks, read_landmarks
+from lipsync_nb.compositing import composite_picture
 from lipsync_nb.errors import AvatarError, NotFoundError
+from lipsync_nb.imaging import bgr_to_i420, resize
 
 
 def test_synctalk_folder(synctalk_folder: Path) -> None:
@@ -132,6 +135,161 @@ def test_damaged_synctalk_folder(
         load_avatar(folder).open_template()
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
+
+
+LINES = [
+    ("nan", "1 nan", r"0\.lms: found '1 nan' in line 3, expected pixels"),
+    ("infinite", "inf 2", "found 'inf 2' in line 3"),
+    ("huge", "1 1e30", "found '1 1e30' in line 3"),
+    ("three", "1 2 3", "found 3 numbers in line 3, expected two, 'x y'"),
+    ("one", "1", "found 1 numbers in line 3"),
+    ("word", "1 x", "not readable as landmarks \\(line 3: '1 x'\\)"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), [c[1:] for c in LINES], ids=[c[0] for c in LINES])
+def test_a_line_that_is_no_point_is_named(
+    tmp_path: Path, synctalk_folder: Path, line: str, message: str
+) -> None:
+    path = tmp_path / "0.lms"
+    lines = (synctalk_folder / "landmarks" / "0.lms").read_text().split("\n")
+    path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
+    with pytest.raises(AvatarError, match=message):
+        read_landmarks(path)
+
+
+def test_three_columns_in_every_line(tmp_path: Path) -> None:
+    (tmp_path / "0.lms").write_text("1 2 0.9\n" * 110)
+    with pytest.raises(AvatarError, match="found 3 numbers in line 1, expected two"):
+        read_landmarks(tmp_path / "0.lms")
+
+
+@pytest.mark.parametrize(
+    ("cache", "pixels"), [("memory", "i420"), ("mmap", "i420"), ("mmap", "bgr")]
+)
+def test_sizes_that_differ_are_those_of_the_pictures(
+    tmp_path: Path, synctalk_folder: Path, cache: str, pixels: str
+) -> None:
+    folder = tmp_path / "person"
+    shutil.copytree(synctalk_folder, folder)
+    import cv2
+
+    picture = cv2.imread(str(folder / "full_body_img" / "0.jpg"))
+    cv2.imwrite(str(folder / "full_body_img" / "2.jpg"), cv2.resize(picture, (400, 300)))
+    with pytest.raises(AvatarError, match="frame 2 is 400x300, expected 320x240 as frame 0"):
+        lnb.load_avatar(folder).open_template(cache, pixels)
+
+
+def renumber(folder: Path, first: int) -> None:
+    """Number the files of a folder from ``first``."""
+    for file in sorted(folder.iterdir(), key=lambda file: -int(file.stem)):
+        file.rename(file.with_stem(str(int(file.stem) + first)))
+
+
+@pytest.mark.parametrize(
+    "moved", [("full_body_img",), ("landmarks",), ("full_body_img", "landmarks")]
+)
+def test_numbers_may_begin_with_one(
+    tmp_path: Path, synctalk_folder: Path, moved: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "person"
+    shutil.copytree(synctalk_folder, folder)
+    for name in moved:
+        renumber(folder / name, 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        avatar = load_avatar(folder)
+    assert avatar.boxes == load_avatar(synctalk_folder).boxes
+    np.testing.assert_array_equal(
+        avatar.template.frames[2], load_avatar(synctalk_folder).template.frames[2]
+    )
+    mixed = len(moved) == 1
+    assert [str(w.message) for w in caught] == [f"{folder}: {note}" for note in avatar.notes]
+    assert ["taken in order" in note for note in avatar.notes] == [True] * mixed
+
+
+def test_rectangles_may_begin_with_one(tmp_path: Path, origin_folder: Path) -> None:
+    folder = tmp_path / "person"
+    shutil.copytree(origin_folder, folder)
+    path = folder / "cache" / "crop_rectangles.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps({str(int(key) + 1): entry for key, entry in entries.items()}))
+    assert load_avatar(folder).boxes == load_avatar(origin_folder).boxes
+
+
+NUMBERS = [
+    ("from two", lambda f: renumber(f, 2), r"found 2\.jpg as the first, expected 0\.jpg or 1\.jpg"),
+    (
+        "twice",
+        lambda f: shutil.copy(f / "1.jpg", f / "01.jpg"),
+        r"found 01\.jpg and 1\.jpg, expect",
+    ),
+    ("hole", lambda f: (f / "3.jpg").unlink(), r"found 4\.jpg after number 2, expected 3\.jpg"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [c[1:] for c in NUMBERS], ids=[c[0] for c in NUMBERS]
+)
+def test_numbers_that_are_not_in_a_row(
+    tmp_path: Path, synctalk_folder: Path, change: Callable[[Path], object], message: str
+) -> None:
+    folder = tmp_path / "person"
+    shutil.copytree(synctalk_folder, folder)
+    change(folder / "full_body_img")
+    with pytest.raises(AvatarError, match=message):
+        load_avatar(folder)
+
+
+BOXES = [
+    ("right and below", (250, 180, 340, 270), (250, 180, 320, 240)),
+    ("left and above", (-20, -30, 70, 60), (0, 0, 70, 60)),
+    ("all around", (-5, -5, 400, 400), (0, 0, 320, 240)),
+]
+
+
+@pytest.mark.parametrize(("box", "inside"), [b[1:] for b in BOXES], ids=[b[0] for b in BOXES])
+@pytest.mark.parametrize("pixels", ["bgr", "i420"])
+def test_boxes_that_leave_the_frame_are_cut_as_slices_are(
+    synctalk_folder: Path,
+    box: tuple[int, int, int, int],
+    inside: tuple[int, int, int, int],
+    pixels: str,
+) -> None:
+    with pytest.warns(UserWarning, match=r"leaves the frame in 5 of 5 frames and is cut") as caught:
+        avatar = load_avatar(synctalk_folder, box=box)
+    assert len(caught) == len(avatar.notes) == 1
+    assert set(avatar.boxes) == {lnb.Box(*inside)}
+    template = avatar.open_template("memory", pixels)
+    x1, y1, x2, y2 = inside
+    frame = avatar.source.read(1)
+    crop = resize(frame[y1:y2, x1:x2], 328, 328, "cubic")
+    np.testing.assert_array_equal(template.crop(1), crop)
+    white = np.full((320, 320, 3), 255, np.uint8)
+    painted = crop.copy()
+    painted[4:324, 4:324] = white
+    frame[y1:y2, x1:x2] = resize(painted, x2 - x1, y2 - y1, "cubic")
+    found = composite_picture(template, 1, white)
+    expected = frame if pixels == "bgr" else bgr_to_i420(frame)
+    assert np.abs(found.astype(int) - expected).max() <= (0 if pixels == "bgr" else 1)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (
+            (400, 10, 500, 110),
+            r"\[400, 10, 500, 110\] of frame 0 leaves the frame, expected some of it",
+        ),
+        ((1, 2, 3), r"box=\(1, 2, 3\) is not usable .*expected \(x1, y1, x2, y2\)"),
+        ((1, 2, float("nan"), 4), "is not usable .found nan"),
+        ((1, 2, float("inf"), 4), "is not usable .found inf"),
+        ((10, 2, 3, 4), "is not usable .box .* is empty"),
+    ],
+)
+def test_boxes_that_are_none(synctalk_folder: Path, box: tuple[float, ...], message: str) -> None:
+    with pytest.raises(AvatarError, match=message):
+        load_avatar(synctalk_folder, box=box)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from lipsync_nb.imaging import bgr_to_i420, i420_to_bgr
 from lipsync_nb.records import ImageArray, Predictions
 
 WAYS = [("none", "bgr"), ("memory", "bgr"), ("memory", "i420"), ("mmap", "bgr"), ("mmap", "i420")]
-# A pixel that is kept as I420 loses colour detail outside the box, and a little within.
-PLANAR_TOLERANCE = 2
+# The plain walk and the pipeline may differ by 1 in a painted pixel; then one step of luma
+# (255 / 219) and one of chroma (2 (1 - 0.0722) 255 / 224) are 3.3 of a blue of 255.
+PLANAR_TOLERANCE = 4
 
 
 @pytest.fixture(autouse=True)

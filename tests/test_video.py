@@ -1,19 +1,24 @@
 """Video in and out: sizes, colours, sound, and results that appear only when complete."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from builders import tone_speech
+from builders import tone_speech, write_video
+from videos import COUNT, ORIENTATIONS, number_in, set_matrix, write_coded
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import AvatarError, OutputError
 from lipsync_nb.records import ImageArray, RenderConfig, Speech
 from lipsync_nb.sinks import ImageFolderSink, Mp4Sink, open_sink
-from lipsync_nb.video import iter_video
+from lipsync_nb.video import VideoFile, iter_video
 
 
 def picture(width: int, height: int, shift: int = 0) -> ImageArray:
@@ -163,3 +168,139 @@ def test_a_file_without_pictures_is_no_video(tmp_path: Path) -> None:
     tone_speech(tmp_path / "s.m4a", 1.0, 44_100, 1)
     with pytest.raises(AvatarError, match="found no pictures"):
         list(iter_video(tmp_path / "s.m4a"))
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_marked_videos_are_read_upright(tmp_path: Path, name: str) -> None:
+    matrix, upright = ORIENTATIONS[name]
+    path = write_coded(tmp_path / "v.mp4")
+    stored = [upright(frame) for frame in iter_video(path)]
+    planes = [frame.copy() for frame in luma_of(path)]
+    video = VideoFile(set_matrix(path, matrix))
+    assert video.index.first.shape == stored[0].shape
+    for index, frame in enumerate(iter_video(path)):
+        np.testing.assert_array_equal(frame, stored[index])
+        np.testing.assert_array_equal(video.read(index), stored[index])
+    for index in (0, 7):
+        luma = video.read_i420(index)[: stored[0].shape[0]]
+        np.testing.assert_array_equal(luma, upright(planes[index]))
+
+
+def luma_of(path: Path) -> list[ImageArray]:
+    """The luma of each frame as `VideoFile` gives it."""
+    video = VideoFile(path)
+    return [video.read_i420(i)[: video.index.first.shape[0]] for i in range(len(video))]
+
+
+def test_a_phones_recording_comes_out_upright(tmp_path: Path, speech: Speech) -> None:
+    """Rotated and at 30 a second: portrait at 25, with the mouth where the rectangles are."""
+    path = set_matrix(write_coded(tmp_path / "v.mp4", rate=30), (0, 1, -1, 0))
+    with pytest.warns(UserWarning, match="recorded at 30"):
+        avatar = lnb.load_avatar(path, box=(4, 30, 60, 86))
+    assert (avatar.width, avatar.height, len(avatar)) == (64, 96, 20)
+    template = avatar.open_template("memory", "i420")
+    assert template.shape == (96, 64, 3)
+    expected = np.rot90(picture(96, 64), -1)
+    assert template.frames[0].shape == expected.shape
+    for index in (0, 9):
+        difference = template.frames[index].astype(int) - avatar.source.read(index)
+        assert np.abs(difference).mean() < 4
+
+
+@pytest.mark.parametrize(("matrix", "aspect"), [("as stored", (4, 3)), ("90", (3, 4))])
+def test_the_pixels_aspect_is_kept(
+    tmp_path: Path, matrix: str, aspect: tuple[int, int], synctalk_folder: Path, speech: Speech
+) -> None:
+    path = write_coded(tmp_path / "v.mp4", pixel_aspect=Fraction(4, 3))
+    set_matrix(path, ORIENTATIONS[matrix][0])
+    networks = synctalk_folder / "models"
+    avatar = lnb.load_avatar(
+        path,
+        networks / "generator.onnx",
+        networks / "audio_encoder.onnx",
+        box=(4, 4, 60, 60),
+    )
+    assert avatar.sample_aspect_ratio == Fraction(*aspect)
+    lnb.render(avatar, speech, tmp_path / "out.mp4", RenderConfig(max_frames=3))
+    assert VideoFile(tmp_path / "out.mp4").index.first.pixel_aspect == Fraction(*aspect)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv", "avi", "webm"])
+@pytest.mark.parametrize("part", [0.5, 0.9])
+def test_videos_that_break_off_are_told(tmp_path: Path, container: str, part: float) -> None:
+    codec = "vp9" if container == "webm" else "h264"
+    whole = write_coded(tmp_path / f"whole.{container}", codec)
+    data = moved_in_front(whole) if container in ("mp4", "mov") else whole.read_bytes()
+    cut = tmp_path / f"cut.{container}"
+    cut.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(AvatarError, match=rf"cut\.{container}: .*breaks off"):
+        VideoFile(cut)
+
+
+def moved_in_front(path: Path) -> bytes:
+    """The bytes of an MP4 with its index in front, so that a cut takes pictures only."""
+    target = path.with_name(f"front{path.suffix}")
+    options = {"movflags": "+faststart"}
+    with av.open(str(path)) as source, av.open(str(target), "w", options=options) as out:
+        copied = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = copied
+                out.mux(packet)
+    return target.read_bytes()
+
+
+def test_a_damaged_frame_is_told(tmp_path: Path) -> None:
+    path = write_coded(tmp_path / "v.mp4", "mpeg4", gop="one key frame")
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    data[middle : middle + 60] = np.random.default_rng(0).bytes(60)
+    path.write_bytes(data)
+    with pytest.raises(AvatarError, match=r"v\.mp4: frame \d+ is damaged"):
+        list(iter_video(path))
+
+
+def test_bytes_after_the_end_are_nothing(tmp_path: Path) -> None:
+    path = write_coded(tmp_path / "v.mkv")
+    expected = list(iter_video(path))
+    path.write_bytes(path.read_bytes() + b"motion photo" * 99)
+    np.testing.assert_array_equal(list(iter_video(path)), expected)
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:x.mp4", "pipe:0.mp4", "a%03d*?.mp4"])
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_names_are_names(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coded(tmp_path / "v.mp4").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(iter_video(name))) == COUNT
+    assert number_in(VideoFile(Path(name)).read(11)) == 11
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_no_text_does_not_end_the_process(tmp_path: Path) -> None:
+    name = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    write_video(tmp_path / "v.mp4", [picture(64, 48, i) for i in range(4)]).rename(name)
+    program = (
+        "import os, sys, lipsync_nb as lnb\n"
+        "avatar = lnb.load_avatar(os.fsdecode(os.fsencode(sys.argv[1])), box=(2, 2, 40, 40))\n"
+        "print(len(avatar.open_template('mmap', 'i420')), avatar.fingerprint[:0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, os.fsencode(name)], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, [b"4"]), done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{other}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{other}'\n",
+    ],
+)
+def test_a_list_of_other_files_opens_none(tmp_path: Path, text: str) -> None:
+    other = write_coded(tmp_path / "other.mp4")
+    for named in (other, other.name):
+        (tmp_path / "v.mp4").write_text(text.format(other=named))
+        with pytest.raises(AvatarError, match=r"v\.mp4: not decodable as video"):
+            list(iter_video(tmp_path / "v.mp4"))

@@ -24,6 +24,11 @@ def lanes() -> int:
     return 8 if features.get("avx2") else 4
 
 
+def accumulators() -> int:
+    """Sums that a kernel keeps in vector registers: AVX2 has 16 of these, AVX-512 and Arm 32."""
+    return 12 if lanes() == 8 else 24
+
+
 class Emitter:
     """Writes the body of one kernel."""
 

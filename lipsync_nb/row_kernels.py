@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from llvmlite import ir
 
-from .row_emitter import I8, I32, I64, Emitter, exp, lanes
+from .row_emitter import I8, I32, I64, Emitter, accumulators, exp, lanes
 
 
 class Kernel(Protocol):
@@ -102,12 +102,14 @@ class PointwiseRow:
         """Vectors of a tile."""
         across = self.width // lanes()
         room = max(1, 20_000 // (self.inputs * 4 * lanes()))
-        return max(v for v in range(1, 6) if across % v == 0 and v <= room)
+        widest = 5 if accumulators() > 12 else 4
+        return max(v for v in range(1, widest + 1) if across % v == 0 and v <= room)
 
     @property
     def rows(self) -> int:
         """Channels of a tile."""
-        return max(m for m in range(1, 17) if self.channels % m == 0 and m * self.columns <= 24)
+        most = accumulators()
+        return max(m for m in range(1, 17) if self.channels % m == 0 and m * self.columns <= most)
 
     def packed(self, weight: np.ndarray) -> np.ndarray:
         """``[c, k]`` in the order in which it is read."""

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# First of all that needs ONNX Runtime: it is imported there with its telemetry off.
+import lipsync_nb.runtime
+
+# isort: split
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
 from comparison import plain_render
 

@@ -114,8 +114,8 @@ def test_joined_files_of_other_rates_and_channels(tmp_path: Path) -> None:
 
 def follows(samples: np.ndarray, part: np.ndarray, start: float, seconds: float) -> bool:
     """Whether a part is heard from about this second on: the best match within 0.2 s."""
-    middle = part[8_000 : round(seconds * 16_000) - 8_000]
-    at = round(start * 16_000) + 8_000
+    middle = part[4_000 : round(seconds * 16_000) - 4_000]
+    at = round(start * 16_000) + 4_000
     window = samples[max(0, at - 3_200) : at + len(middle) + 3_200]
     likeness = np.correlate(window, middle, "valid") / (np.linalg.norm(middle) ** 2)
     return bool(likeness.max() > 0.8)

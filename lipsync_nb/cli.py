@@ -17,7 +17,7 @@ from . import __version__
 from .cli_experiments import add_commands
 from .errors import LipsyncError
 from .progress import ProgressBar
-from .records import RenderConfig, Speech, option_choices
+from .records import SYNCTALK_328, RenderConfig, Speech, option_choices
 
 if TYPE_CHECKING:
     from .avatar import Avatar
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEMO_OUTPUT = "lipsync_demo.mp4"
 DEMO_SPEECH = "hello"
+LOOK_AHEAD_SECONDS = 1.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,7 +160,7 @@ def _render(options: argparse.Namespace) -> None:
     from .avatar import load_avatar
 
     config = _config(options)
-    speech = load_speech(options.speech)
+    speech = load_speech(options.speech, _seconds_of(config))
     avatar = load_avatar(options.avatar, options.generator, options.audio_encoder)
     _render_to(options.out, avatar, speech, config)
 
@@ -169,8 +170,18 @@ def _demo(options: argparse.Namespace) -> None:
     from .avatar import demo_speeches, load_avatar
 
     config = _config(options)
-    speech = load_speech(demo_speeches()[DEMO_SPEECH])
+    speech = load_speech(demo_speeches()[DEMO_SPEECH], _seconds_of(config))
     _render_to(options.out, load_avatar("demo"), speech, config)
+
+
+def _seconds_of(config: RenderConfig) -> float | None:
+    """How much of a speech a preview hears: its frames, and what the last of them look ahead.
+
+    INT8 may be calibrated on the speech, and keeps the result: it hears all of it.
+    """
+    if not config.max_frames or config.precision == "int8":
+        return None
+    return config.max_frames / SYNCTALK_328.fps + LOOK_AHEAD_SECONDS
 
 
 def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -> None:

@@ -111,7 +111,7 @@ class FrameStream:
         self.plan = plan_threads(self.config)
         if 0 < self.config.max_frames <= FEW_FRAMES and not self.config.streams:
             self.plan = replace(self.plan, streams=1)
-        self._avatar_notes = avatar.notes
+        self._input_notes = (*avatar.notes, *speech.notes)
         self.track = self._features(avatar, speech)
         wanted = self.config.max_frames or len(self.track)
         self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
@@ -127,7 +127,7 @@ class FrameStream:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.generator.notes, *self._avatar_notes)
+        return (*self.generator.notes, *self._input_notes)
 
     @property
     def shortfalls(self) -> tuple[str, ...]:

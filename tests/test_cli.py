@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import pytest
+from builders import tone_speech
 
 from lipsync_nb.cli import main
 
@@ -63,3 +64,17 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     help_text = capsys.readouterr().out
     for option in ("--batch-size", "--audio-edges", "--provider", "--crf", "--generator"):
         assert option in help_text
+
+
+def test_a_preview_is_the_beginning_of_the_whole(tmp_path: Path, synctalk_folder: Path) -> None:
+    """Though it hears no more of the speech than its frames need."""
+    tone_speech(tmp_path / "s.wav", 6.0, 44_100, 2)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    common = [str(synctalk_folder), str(tmp_path / "s.wav")]
+    for out, options in ((whole, []), (part, ["--max-frames", "30"])):
+        command = ["render", *common, str(out), "--image-format", "png", "--provider", "cpu"]
+        assert main([*command, *options]) == 0
+    assert len(list(whole.iterdir())) > 140
+    assert len(list(part.iterdir())) == 30
+    for file in part.iterdir():
+        assert file.read_bytes() == (whole / file.name).read_bytes()

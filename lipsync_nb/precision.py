@@ -206,10 +206,13 @@ class PrecisionComparison(RichResult):
         if row is None or row.fps is None or first.fps is None:
             return ""
         gain = _median(row) / _median(first)
-        if gain > 1 and not row.fps.ties_with(first.fps):
-            return ""
-        why = " (no instructions for 8-bit dot products)" if weight_bits() < 8 else ""
-        return f" INT8 gains nothing on this processor{why}: {gain:.2f} times as fast."
+        how = f"{gain:.2f} times as fast as {first.precision}"
+        if gain <= 1:
+            why = " (no instructions for 8-bit dot products)" if weight_bits() < 8 else ""
+            return f" INT8 gains nothing on this processor{why}: {how}."
+        if row.fps.ties_with(first.fps):
+            return f" INT8 gains no more here than the runs differ by: {how}."
+        return ""
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One flat dict a row."""

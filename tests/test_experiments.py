@@ -108,6 +108,7 @@ def test_conclusion_follows_from_the_figures(
     rows = (precision_row("fp32", 2.0, 100, 0.955), precision_row("int8", seconds, psnr, r))
     result = lnb.PrecisionComparison(rows, (0,))
     assert result.best.precision == best
+    assert ("INT8 gains n" in result.verdict) == (seconds > 2)
     assert best in result.verdict
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import tokenize
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -32,6 +33,12 @@ WINDOW_COLUMNS = 16
 ENCODER_BATCH = 64
 WINDOW_GROUP = 20 * ENCODER_BATCH
 FEATURE_FPS = 25
+
+# What numpy's reader raises for headers that are no headers.
+_BROKEN_HEADER = (
+    ValueError, OSError, EOFError, OverflowError, SyntaxError, TypeError, KeyError,
+    RecursionError, MemoryError, tokenize.TokenError,
+)  # fmt: skip
 
 DoubleArray = npt.NDArray[np.float64]
 WindowEncoder = Callable[[FloatArray], FloatArray]
@@ -107,7 +114,9 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
         )
     if decoded.lost_packets:
         rest = f" (about {decoded.lost_seconds:.2f} s)" if decoded.lost_seconds else ""
-        notes.append(f"passed over {decoded.lost_packets} packets that are no sound{rest}.")
+        packets = "a packet" if decoded.lost_packets == 1 else f"{decoded.lost_packets} packets"
+        verb = "is" if decoded.lost_packets == 1 else "are"
+        notes.append(f"passed over {packets} that {verb} no sound{rest}.")
     if decoded.silent_seconds:
         notes.append(f"{decoded.silent_seconds:.2f} s are missing in it and are silent.")
     short = decoded.announced_seconds - decoded.seconds
@@ -122,8 +131,8 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
 def _read_feature_track(path: Path) -> FloatArray:
     try:
         # Mapped first: a header that claims more than the file holds takes no memory.
-        track = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, OverflowError, SyntaxError, TypeError) as error:
+        track = np.lib.format.open_memmap(path, mode="r")
+    except _BROKEN_HEADER as error:
         raise SpeechError(f"{path}: not a readable .npy file of numbers.") from error
     expected = f"expected float [n, {FEATURE_SIZE}] with n >= 1"
     if not isinstance(track, np.ndarray) or track.ndim != 2 or track.shape[1] != FEATURE_SIZE:

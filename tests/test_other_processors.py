@@ -10,12 +10,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from test_fusion import assert_fused_is_plain, unet_end
+from builders import TINY_CHANNELS
+from test_fusion import assert_close, assert_fused_is_plain, open_session, unet_end
+from test_generation import psnr
 from test_rewriting import float_model, quantised_model, run
 
+from lipsync_nb.fusion import FusedNetwork
+from lipsync_nb.inference import Session, random_feeds
 from lipsync_nb.integers import LARGEST, is_exact, weight_bits
+from lipsync_nb.preparation import Arithmetic, prepare_whole
 from lipsync_nb.requantizing import share_concat_ranges
 from lipsync_nb.row_emitter import lanes  # noqa: F401 - for the script
+from lipsync_nb.unet328 import generator_onnx, random_state
 
 QEMU = shutil.which("qemu-x86_64")
 # It has AVX2, and no instructions for 8-bit dot products.
@@ -38,11 +44,25 @@ def check_fused() -> None:
     assert assert_fused_is_plain(unet_end(64, 64), count=1).num_layers == 7
 
 
+def check_generator() -> None:
+    """A whole generator: its fused form, and its form in 8 bits, against ONNX Runtime in FP32."""
+    network = generator_onnx(random_state(TINY_CHANNELS)).SerializeToString()
+    plain = prepare_whole(network)["whole.onnx"]
+    given = random_feeds(plain, 1)
+    expected = Session(plain, Path("plain"), provider="cpu")(given)[0]
+    assert_close(FusedNetwork(plain, open_session)(given)[0], expected)
+    arithmetic = Arithmetic("int8", lambda: [given], "audio", weight_bits())
+    integers = prepare_whole(network, arithmetic)["whole.onnx"]
+    found = Session(integers, Path("int8"), provider="cpu")(given)[0]
+    assert psnr(found, expected) > 40
+
+
 def test_small_networks_here() -> None:
     assert weight_bits() in LARGEST
     assert is_exact(7)
     check_integers()
     check_fused()
+    check_generator()
 
 
 SCRIPT = """
@@ -50,6 +70,7 @@ import test_other_processors as t
 print(t.lanes(), t.weight_bits())
 t.check_integers()
 t.check_fused()
+t.check_generator()
 print("right")
 """
 

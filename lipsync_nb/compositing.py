@@ -12,6 +12,8 @@ from .imaging import even_box, i420_to_bgr, paste_i420, resize
 from .records import Box, Frame, ImageArray, ModelSpec, Predictions
 
 JOBLIB_WINDOW = 32
+# Four 720p pictures as I420.
+CACHED_BYTES = 6_000_000
 
 
 def paste_face(
@@ -235,7 +237,10 @@ class Compositor:
 
         In the calling thread few are better: the buffers stay in the processor's cache.
         """
-        return JOBLIB_WINDOW if self.workers > 1 else 4
+        if self.workers > 1:
+            return JOBLIB_WINDOW
+        picture_bytes = int(np.prod(self.template.picture_shape))
+        return max(1, min(4, CACHED_BYTES // picture_bytes))
 
     def __enter__(self) -> Compositor:
         self._parallel.__enter__()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator as GeneratorType
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -40,8 +40,6 @@ AnySink = TypeVar("AnySink", bound=Sink)
 
 BATCHES_AHEAD = 2
 FIRST_WINDOW = 4
-# A second network takes as long to open as so few frames take to paint, and its memory.
-FEW_FRAMES = 50
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,6 @@ class FrameStream:
         self.config = config or RenderConfig()
         self.timings = timings or Timings()
         self.plan = plan_threads(self.config)
-        if 0 < self.config.max_frames <= FEW_FRAMES and not self.config.streams:
-            self.plan = replace(self.plan, streams=1)
         self._input_notes = (*avatar.notes, *speech.notes)
         self.track = self._features(avatar, speech)
         wanted = self.config.max_frames or len(self.track)

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import soxr
 
+from .containers import open_alone
 from .errors import NotFoundError, SpeechError
 from .records import AnyArray, FloatArray
 from .sound_times import (
@@ -33,8 +34,6 @@ from .sound_times import (
 _IN_MEMORY_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 _MOST_ERRORS_IN_A_ROW = 1000
-# Lists of other files (concat, sdp) do not ask PyAV before they open them: no protocol is allowed.
-_NO_PROTOCOL = {"protocol_whitelist": "none"}
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _LEFT, _RIGHT = ("FL", "SL", "BL", "TFL", "TBL", "WL"), ("FR", "SR", "BR", "TFR", "TBR", "WR")
 
@@ -127,10 +126,6 @@ class _Reader:
 
     def tell(self) -> int:
         return self._position
-
-
-def _refused(url: str, flags: int, options: dict[str, str]) -> object:
-    raise PermissionError(f"it points to another file ({url})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,12 +221,7 @@ class Decoded:
 
     def _opened(self) -> Any:
         try:
-            return av.open(
-                _Reader(self.recording),
-                options=_NO_PROTOCOL,
-                metadata_errors="replace",
-                io_open=_refused,
-            )
+            return open_alone(_Reader(self.recording))
         except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise self._error(f"not decodable as sound ({reason})") from error

@@ -15,13 +15,13 @@ from typing import Any
 import av
 import numpy as np
 
+from .containers import open_alone
 from .errors import AvatarError
 from .imaging import Turn
 from .nal_units import is_entry_h264, is_entry_hevc
 
 _MATRIX = "DISPLAYMATRIX"
 _BUFFER_BYTES = 1 << 16
-_ALONE = {"protocol_whitelist": "none"}  # for lists of other files, which open these themselves
 _TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _INTRA = {
     "mjpeg", "png", "prores", "dnxhd", "rawvideo", "huffyuv", "ffvhuff", "utvideo", "v210",
@@ -50,9 +50,7 @@ class OpenVideo:
         with errors_of(path):
             self._file = _Bytes(path)
             self._state = _state(self._file.status())
-            self.container: Any = av.open(
-                self._file, io_open=_refused, options=_ALONE, buffer_size=_BUFFER_BYTES
-            )
+            self.container: Any = open_alone(self._file, _BUFFER_BYTES)
         if not self.container.streams.video:
             self.close()
             raise AvatarError(f"{path}: found no pictures, expected a video.")
@@ -131,10 +129,6 @@ class _Bytes:
 
 def _state(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _refused(url: str, flags: int, options: dict[str, str]) -> object:
-    raise PermissionError(f"it points to another file ({url})")
 
 
 @contextmanager

@@ -304,3 +304,20 @@ def test_a_list_of_other_files_opens_none(tmp_path: Path, text: str) -> None:
         (tmp_path / "v.mp4").write_text(text.format(other=named))
         with pytest.raises(AvatarError, match=r"v\.mp4: not decodable as video"):
             list(iter_video(tmp_path / "v.mp4"))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_tags_that_are_no_text_do_not_matter(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"v{suffix}"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "a title of its own"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(picture(64, 48), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert b"a title" in data
+    path.write_bytes(data.replace(b"a title", b"\xe9 t\xeftle"))
+    assert len(list(iter_video(path))) == 3

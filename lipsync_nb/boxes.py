@@ -124,8 +124,10 @@ def _fitted(read: _ReadBoxes, source: FrameSource) -> list[Box]:
 
 
 def _numbering_note(read: _ReadBoxes, source: FrameSource) -> tuple[str, ...]:
-    first = 0 if source.is_video or len(source.files) == 1 else int(source.files[0].stem)
-    if source.is_video or len(source.files) == 1 or first == read.first:
+    if source.is_video or len(source.files) == 1:
+        return ()
+    first = int(source.files[0].stem)
+    if first == read.first:
         return ()
     return (
         f"{source.files[0].parent.name} is numbered from {first} and the {read.kind} from "

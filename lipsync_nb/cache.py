@@ -196,7 +196,7 @@ class Template:
     def _check_shapes(self) -> None:
         if isinstance(self.frames, ReopenedFrames):
             return
-        stored = _kept(self.frames if self.planar is None else self.planar.pictures)
+        stored = self._kept_pictures
         for index, picture in enumerate(stored):
             check_shape(index, picture.shape, stored[0].shape)
 
@@ -229,11 +229,15 @@ class Template:
         return self.frames if isinstance(self.frames, PlanarFrames) else None
 
     @property
+    def _kept_pictures(self) -> Sequence[ImageArray]:
+        return _kept(self.frames if self.planar is None else self.planar.pictures)
+
+    @property
     def num_kept(self) -> int:
         """Frames that are in memory or mapped; the others are read from their files when used."""
         if isinstance(self.frames, ReopenedFrames):
             return 0
-        return len(_kept(self.frames if self.planar is None else self.planar.pictures))
+        return len(self._kept_pictures)
 
     @property
     def pixels(self) -> Pixels:
@@ -301,10 +305,10 @@ class Template:
     def _stored_bytes(self) -> tuple[int, int]:
         if self.planar is not None:
             patches = sum(patch.nbytes for patch in _kept(self.planar.patches))
-            return sum(picture.nbytes for picture in _kept(self.planar.pictures)), patches
+            return sum(picture.nbytes for picture in self._kept_pictures), patches
         if isinstance(self.frames, ReopenedFrames):
             return 0, 0
-        return sum(frame.nbytes for frame in _kept(self.frames)), 0
+        return sum(frame.nbytes for frame in self._kept_pictures), 0
 
 
 def ring_of(crop: ImageArray, spec: ModelSpec) -> Ring:

@@ -153,13 +153,13 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def complete_file(path: str | Path, suffix: str = "") -> Iterator[Path]:
+def complete_file(path: str | Path) -> Iterator[Path]:
     """Entered while a file is written, under the name that it gives; then it gets its own.
 
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
-    partial = Partial(path, suffix)
+    partial = Partial(path)
     try:
         yield partial.path
         partial.put_in_place()

@@ -91,6 +91,10 @@ def _check_track(track: FloatArray) -> None:
         )
 
 
+def _digest(model: bytes) -> str:
+    return hashlib.sha256(model).hexdigest()
+
+
 @dataclass(frozen=True)
 class _Source:
     """A generator's file in the form that is prepared.
@@ -100,12 +104,14 @@ class _Source:
         names: of its picture and its audio input.
         note: what is to be told about it, or empty.
         is_own: it is the file as it is.
+        digest: of the model.
     """
 
     model: bytes
     names: tuple[str, ...]
     note: str
     is_own: bool
+    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,14 +173,15 @@ class _Opener:
         inputs, output = generator_inputs(spec), generator_output(spec)
         model = read_network(self.path)
         names = tuple(input_names(self.path, model, inputs))
-        found = self._range(model)
+        digest = _digest(model)
+        found = self._range(digest)
         form = normal_form(model, self.path, inputs, output, found.levels)
-        return _Source(form, names, found.note, form is model)
+        is_own = form is model
+        return _Source(form, names, found.note, is_own, digest if is_own else _digest(form))
 
-    def _range(self, model: bytes) -> OutputRange:
+    def _range(self, digest: str) -> OutputRange:
         """What the network's output means, found once and kept."""
-        key = ("range", hashlib.sha256(model).hexdigest())
-        files = self._store().fetch(key, lambda: {"range.json": self._tried()})
+        files = self._store().fetch(("range", digest), lambda: {"range.json": self._tried()})
         return OutputRange(**json.loads(files["range.json"]))
 
     def _tried(self) -> bytes:
@@ -190,8 +197,7 @@ class _Opener:
         """Try another form of the file than its own, once: it must paint what the file paints."""
         if source.is_own:
             return
-        key = ("form", hashlib.sha256(source.model).hexdigest())
-        self._store().fetch(key, lambda: {"right.txt": self._compared(source)})
+        self._store().fetch(("form", source.digest), lambda: {"right.txt": self._compared(source)})
 
     def _compared(self, source: _Source) -> bytes:
         batch = self._trial()
@@ -298,15 +304,14 @@ class _Opener:
     def whole_files(self, source: _Source) -> dict[str, bytes]:
         """The prepared network in one piece."""
         model, arithmetic = source.model, self._arithmetic(source.names)
-        key = ("whole", hashlib.sha256(model).hexdigest(), *self._arithmetic_key())
+        key = ("whole", source.digest, *self._arithmetic_key())
         return self._store().fetch(key, lambda: prepare_whole(model, arithmetic))
 
     def split_files(self, source: _Source) -> tuple[tuple[object, ...], dict[str, bytes]]:
         """The prepared network in two halves, and the key that they are kept under."""
         model, names = source.model, source.names
         narrow = self.config.feature_dtype == "float16"
-        digest = hashlib.sha256(model).hexdigest()
-        key = ("halves", digest, names[1], narrow, *self._arithmetic_key())
+        key = ("halves", source.digest, names[1], narrow, *self._arithmetic_key())
         arithmetic = self._arithmetic(names)
         files = self._store().fetch(
             key, lambda: prepare_halves(model, names[1], narrow, arithmetic)

@@ -147,13 +147,13 @@ def with_picture_output(model: onnx.ModelProto) -> None:
     sizes = [dim.dim_value for dim in output.type.tensor_type.shape.dim[1:]]
     name = f"{output.name}.pictures"
     scaled, within = f"{name}.scaled", f"{name}.within"
-    levels = _number(model.graph, f"{name}.levels", 255)
+    levels = add_number(model.graph, f"{name}.levels", 255)
     nodes = [helper.make_node("Mul", [output.name, levels], [scaled])]
     if _ends_in_sigmoid(model.graph):
         within = scaled
     else:
         nodes.append(
-            helper.make_node("Clip", [scaled, _number(model.graph, f"{name}.black", 0), levels],
+            helper.make_node("Clip", [scaled, add_number(model.graph, f"{name}.black", 0), levels],
                              [within])
         )  # fmt: skip
     nodes.append(helper.make_node("Cast", [within], [f"{name}.cast"], to=TensorProto.UINT8))
@@ -169,6 +169,7 @@ def _ends_in_sigmoid(graph: onnx.GraphProto) -> bool:
     return any(node.op_type == "Sigmoid" and name in node.output for node in graph.node)
 
 
-def _number(graph: onnx.GraphProto, name: str, value: float) -> str:
+def add_number(graph: onnx.GraphProto, name: str, value: float) -> str:
+    """Add a float32 constant to a graph; gives its name."""
     graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     return name

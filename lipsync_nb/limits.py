@@ -57,8 +57,7 @@ def _left_in_parents(mount: Path, path: str, left: _Left) -> list[int]:
     # In a container the path may be that of the host, whose groups are not to be seen here.
     own = mount / path.lstrip("/")
     folders = [own, *own.parents]
-    folders = folders[: folders.index(mount) + 1] if mount in folders else [mount]
-    values = [left(folder) for folder in dict.fromkeys([*folders, mount])]
+    values = [left(folder) for folder in folders[: folders.index(mount) + 1]]
     return [value for value in values if value is not None]
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .binding import Declared, Shape, bind_inputs, bind_output, inputs_of
 from .errors import NetworkError
+from .graphs import add_number
 from .network_files import constants_of, parse_network
 from .records import FloatArray
 
@@ -132,8 +133,8 @@ def _give_unit_range(graph: onnx.GraphProto, shape: Shape, levels: int) -> bool:
         name = f"{name}.float32"
     if levels != 255:
         # In the middle of a level, so that it is the same level again when it is truncated.
-        offset = _number(graph, f"{name}.offset", 0.5 if whole else 0.0)
-        step = _number(graph, f"{name}.step", levels / 255)
+        offset = add_number(graph, f"{name}.offset", 0.5 if whole else 0.0)
+        step = add_number(graph, f"{name}.step", levels / 255)
         graph.node.append(helper.make_node("Add", [name, offset], [f"{name}.middle"]))
         graph.node.append(helper.make_node("Mul", [f"{name}.middle", step], [f"{name}.unit"]))
         name = f"{name}.unit"
@@ -144,8 +145,3 @@ def _give_unit_range(graph: onnx.GraphProto, shape: Shape, levels: int) -> bool:
     value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
     graph.output[0].CopyFrom(value)
     return True
-
-
-def _number(graph: onnx.GraphProto, name: str, value: float) -> str:
-    graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
-    return name

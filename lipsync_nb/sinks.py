@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -85,10 +86,12 @@ def _checked(path: str | Path) -> Path:
     return path
 
 
-def _partial(path: Path, suffix: str = "", is_folder: bool = False) -> Partial:
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """An error of the system, or of ffmpeg, while an output is written is one sentence."""
     try:
-        return Partial(path, suffix, is_folder)
-    except OSError as error:
+        yield
+    except (av.FFmpegError, OSError) as error:
         raise cannot_write(path, error) from error
 
 
@@ -108,7 +111,8 @@ class ImageFolderSink:
         if self.path.resolve() == Path.cwd():
             raise OutputError(f"{self.path}: is the folder you are in, expected a new one.")
         self._config = config
-        self._partial = _partial(self.path, is_folder=True)
+        with _told(self.path):
+            self._partial = Partial(self.path, is_folder=True)
         self._count = 0
 
     def __enter__(self) -> ImageFolderSink:
@@ -119,10 +123,8 @@ class ImageFolderSink:
             image = i420_to_bgr(image)
         suffix = f".{self._config.image_format}"
         content = encode_picture(image, suffix, self._config.jpeg_quality)
-        try:
+        with _told(self.path):
             (self._partial.path / f"{self._count:06d}{suffix}").write_bytes(content)
-        except OSError as failure:
-            raise cannot_write(self.path, failure) from failure
         self._count += 1
 
     def __exit__(
@@ -133,9 +135,8 @@ class ImageFolderSink:
     ) -> None:
         try:
             if kind is None:
-                self._partial.put_in_place()
-        except OSError as failure:
-            raise cannot_write(self.path, failure) from failure
+                with _told(self.path):
+                    self._partial.put_in_place()
         finally:
             self._partial.discard()
 
@@ -180,7 +181,8 @@ class Mp4Sink:
             raise OutputError(f"{self.path}: is {kind}, expected a file name.")
         self._fps, self._config, self._speech = fps, config, speech
         self._threads, self._pixel_aspect = threads, pixel_aspect
-        self._partial = _partial(self.path, ".mp4")
+        with _told(self.path):
+            self._partial = Partial(self.path, ".mp4")
         self._name = _NameForFfmpeg(self._partial.path)
         self._container = self._opened()
         self._video: Any = None
@@ -190,10 +192,12 @@ class Mp4Sink:
 
     def _opened(self) -> Any:
         try:
-            return av.open(self._name.text, "w", options=_FASTSTART)
-        except (av.FFmpegError, OSError) as failure:
+            with _told(self.path):
+                return av.open(self._name.text, "w", options=_FASTSTART)
+        except OutputError:
+            self._name.close()
             self._partial.discard()
-            raise cannot_write(self.path, failure) from failure
+            raise
 
     def __enter__(self) -> Mp4Sink:
         return self
@@ -216,10 +220,8 @@ class Mp4Sink:
             self._sound = SoundTrack(self._container, self._speech, self._config.audio_bitrate)
 
     def write(self, image: ImageArray) -> None:
-        try:
+        with _told(self.path):
             self._write(image)
-        except (av.FFmpegError, OSError) as failure:
-            raise cannot_write(self.path, failure) from failure
 
     def _write(self, image: ImageArray) -> None:
         planes = image if image.ndim == 2 else self._convert(pad_to_even(image))
@@ -252,9 +254,8 @@ class Mp4Sink:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
-        except (av.FFmpegError, OSError) as failure:
-            raise cannot_write(self.path, failure) from failure
+                with _told(self.path):
+                    self._finish()
         finally:
             if self._sound is not None:
                 self._sound.close()

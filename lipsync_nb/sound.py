@@ -9,8 +9,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -199,7 +198,7 @@ class Decoded:
     silent_seconds: float = 0.0
     announced_seconds: float = 0.0
     passed_over: int = 0
-    _errors: list[str] = field(default_factory=list)
+    _first_error: str = ""
 
     def __iter__(self) -> Iterator[Block]:
         tracks, number = 1, 0
@@ -213,7 +212,7 @@ class Decoded:
                 return
             number += 1
             self.passed_over, self.lost_packets, self.lost_seconds = number, 0, 0.0
-        reason = self._errors[0] if self._errors else "it is empty"
+        reason = self._first_error or "it is empty"
         raise self._error(f"not decodable as sound ({reason})")
 
     def _error(self, text: str) -> SpeechError:
@@ -274,9 +273,9 @@ class Decoded:
             yield from frames
 
     def _note(self, error: Exception) -> None:
+        if not self._first_error:
+            self._first_error = getattr(error, "strerror", None) or str(error)
         self.lost_packets += 1
-        if len(self._errors) < 1:
-            self._errors.append(getattr(error, "strerror", None) or str(error))
 
     def _block(self, frame: av.AudioFrame) -> Block:
         layout = tuple(channel.name for channel in frame.layout.channels)
@@ -353,8 +352,7 @@ def resampled(
     """The sound of blocks at one rate, as one channel or two: float32 ``[channels, n]`` each."""
     resampler = Resampler(rate, channels)
     for block in blocks:
-        samples = block.mono()[None] if channels == 1 else block.with_channels(channels)
-        given = resampler(samples, block.rate)
+        given = resampler(block.with_channels(channels), block.rate)
         if given.shape[1]:
             yield given
     rest = resampler.end()
@@ -363,8 +361,9 @@ def resampled(
 
 
 def first_block(recording: Recording) -> Block:
-    """The first sound of a recording."""
-    blocks = iter(Decoded(recording))
-    with suppress(StopIteration):
-        return next(blocks)
-    raise SpeechError(f"{recording.name}: the sound track is empty.")
+    """The first sound of a recording.
+
+    Raises:
+        SpeechError: see `Decoded`.
+    """
+    return next(iter(Decoded(recording)))

@@ -119,6 +119,7 @@ NEIGHBOURS = {
     ("quantization", "graphs"),
     ("quantization", "integers"),
     ("sinks", "soundtrack"),
+    ("normal_form", "graphs"),
     ("video_index", "containers"),
     ("soundtrack", "sound"),
     ("audio", "sound"),

@@ -16,18 +16,14 @@ from lipsync_nb.errors import AvatarError
 from lipsync_nb.files import CACHE_FOLDER
 from lipsync_nb.prepared import FORMAT_VERSION, META_FILE
 
+pytestmark = pytest.mark.usefixtures("user_cache")
+
 
 @pytest.fixture
 def folder(tmp_path: Path, synctalk_folder: Path) -> Path:
     target = tmp_path / "person"
     shutil.copytree(synctalk_folder, target, ignore=shutil.ignore_patterns(CACHE_FOLDER))
     return target
-
-
-@pytest.fixture(autouse=True)
-def _no_other_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LIPSYNC_NB_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
 
 
 def prepare(folder: Path, pixels: str = "i420") -> Path:

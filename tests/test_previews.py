@@ -18,6 +18,8 @@ from lipsync_nb.records import ImageArray
 
 FEW = 2
 
+pytestmark = pytest.mark.usefixtures("user_cache")
+
 
 @pytest.fixture(params=["synctalk_folder", "origin_folder"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
@@ -26,12 +28,6 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     source = request.getfixturevalue(request.param)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(CACHE_FOLDER))
     return target
-
-
-@pytest.fixture(autouse=True)
-def _no_other_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LIPSYNC_NB_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
 
 
 def rendered(folder: Path, speech: lnb.Speech, **options: object) -> list[ImageArray]:

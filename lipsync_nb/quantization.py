@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import onnx
 
 from .errors import NetworkError
+from .files import scratch_folder
 from .graphs import RAISED_OPSET, SMALLEST_OPSET, opset_of
 from .integers import WeightBits
 from .records import AnyArray
@@ -51,8 +50,8 @@ def quantize_static_qdq(
         quantize_static,
     )
 
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, _quiet():
-        target = Path(folder) / "quantised.onnx"
+    with scratch_folder() as folder, _quiet():
+        target = folder / "quantised.onnx"
         try:
             # The tool takes the weights out of the model that it is given.
             copy = onnx.ModelProto()
@@ -98,8 +97,8 @@ def quantize_dynamic_integer(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, _quiet():
-        target = Path(folder) / "quantised.onnx"
+    with scratch_folder() as folder, _quiet():
+        target = folder / "quantised.onnx"
         try:
             copy = onnx.ModelProto()
             copy.CopyFrom(model)

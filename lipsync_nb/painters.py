@@ -11,7 +11,15 @@ import numpy as np
 from .batching import make_batch
 from .cache import Template
 from .features import FeatureCache
-from .inference import CPU, Generator, PreparedNetwork, Session, first_provider, generator_inputs
+from .inference import (
+    CPU,
+    Generator,
+    PreparedNetwork,
+    Session,
+    check_numbers,
+    first_provider,
+    generator_inputs,
+)
 from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
 from .threads import ThreadPlan
 
@@ -194,14 +202,20 @@ class SplitPainter:
         frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
         room = self._features.room(frames)
         if room and self._independent.run_into(feeds, room):
+            self._check(room)
             self._features.mark(frames)
             return {}
         outputs = self._independent(feeds)
+        self._check(outputs)
         fresh = {}
         for position, frame in enumerate(frames.tolist()):
             fresh[frame] = [output[position] for output in outputs]
             self._features.put(frame, fresh[frame])
         return fresh
+
+    def _check(self, features: Sequence[AnyArray]) -> None:
+        for feature in features:
+            check_numbers(feature, self._independent.name)
 
     def warm_up(self, count: int) -> None:
         batch = self._inputs.zeros(count)

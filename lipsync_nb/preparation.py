@@ -30,7 +30,7 @@ from .rewriting import split_pointwise_convolutions
 from .runtime import ort
 from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
 
-PREPARATION_VERSION = 5
+PREPARATION_VERSION = 6
 _TOLERANCE = 1e-4
 
 

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,6 +26,8 @@ ort.set_default_logger_severity(4)
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+# For the first batch that a network ever gets: a slow machine takes seconds for it.
+TRIAL_SECONDS = 120.0
 # Of float16, as bits.
 _INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
 Batching = Literal["dynamic", "rewritten", "single"]
@@ -67,7 +70,7 @@ class OnnxNetwork:
         self.path = Path(path)
         self._inputs, self._output = tuple(inputs), output
         self._options = _session_options(num_threads, spinning)
-        self._wanted_provider = provider
+        self._wanted_provider, self._is_tried = provider, False
         model = read_network(self.path)
         self._session = self._open(model)
         nodes = bind_inputs(self._session.get_inputs(), self._inputs, self.path)
@@ -109,7 +112,7 @@ class OnnxNetwork:
             float32 ``[n, *output]``.
 
         Raises:
-            NetworkError: it cannot be run, or gives NaN or infinity.
+            NetworkError: it cannot be run, gives NaN or infinity, or its first run does not end.
         """
         if self.batching == "single":
             rows = zip(*arrays, strict=True)
@@ -120,6 +123,8 @@ class OnnxNetwork:
         try:
             found = self._outcome(self._session, arrays)
             result = found.reshape(len(arrays[0]), *self._output).astype(np.float32, copy=False)
+        except NetworkError:
+            raise
         except Exception as error:  # ONNX Runtime has no common class for its errors at run time
             raise NetworkError(f"{self.path}: cannot be run ({first_line(error)}).") from error
         check_numbers(result, self.path)
@@ -131,7 +136,9 @@ class OnnxNetwork:
             name: array.astype(dtype, copy=False)
             for (name, dtype), array in zip(self._fed.items(), arrays, strict=True)
         }
-        result: AnyArray = session.run([self._given], feeds)[0]
+        run = session.run if self._is_tried else functools.partial(_tried, session, self.path)
+        result: AnyArray = run([self._given], feeds)[0]
+        self._is_tried = True
         return result
 
     def _same_results(self, fixed: ort.InferenceSession, rewritten: ort.InferenceSession) -> bool:
@@ -141,6 +148,8 @@ class OnnxNetwork:
         try:
             alone = [self._outcome(fixed, [a[i : i + 1] for a in arrays]) for i in range(2)]
             both = self._outcome(rewritten, arrays)
+        except NetworkError:
+            raise
         except Exception:  # ONNX Runtime has no common class for its errors at run time
             return False
         expected = np.concatenate(alone)
@@ -149,6 +158,26 @@ class OnnxNetwork:
         return both.size == expected.size and np.allclose(
             both.reshape(expected.shape), expected, atol=tolerance
         )
+
+
+def _tried(
+    session: ort.InferenceSession, path: Path, outputs: Sequence[str], feeds: dict[str, AnyArray]
+) -> list[AnyArray]:
+    """Run a session; one that has not ended after `TRIAL_SECONDS` never may.
+
+    It runs in a thread, so that Ctrl-C is heard meanwhile.
+    """
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    with ThreadPoolExecutor(1, "trial") as pool:
+        future = pool.submit(session.run, outputs, feeds, options)
+        try:
+            return list(future.result(TRIAL_SECONDS))
+        except TimeoutError as error:
+            text = f"{path}: gave no result within {TRIAL_SECONDS:.0f} s, expected less."
+            raise NetworkError(text) from error
+        finally:
+            options.terminate = True
 
 
 class Generator:

@@ -52,7 +52,7 @@ class Painter(Protocol):
         """Paint them."""
 
     def warm_up(self, count: int) -> None:
-        """Run once on a batch of this size, of zeros."""
+        """Run once on a batch of this size, of noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +68,12 @@ class Inputs:
     ) -> Batch:
         return make_batch(self.template, self.track, frames, template_frames, self.edges, wanted)
 
-    def zeros(self, count: int) -> Batch:
-        """A batch of zeros, for a trial."""
+    def noise(self, count: int) -> Batch:
+        """A batch for a trial; a network that normalises its inputs may not like zeros."""
         visual, audio = generator_inputs(self.template.spec)
-        indices = np.zeros(count, np.int64)
-        pictures = np.zeros((count, *visual), np.float32)
-        sound = np.zeros((count, *audio), np.float32)
+        indices, rng = np.zeros(count, np.int64), np.random.default_rng(0)
+        pictures = rng.random((count, *visual), np.float32)
+        sound = rng.random((count, *audio), np.float32)
         return Batch(indices, indices, pictures, sound, indices)
 
 
@@ -127,7 +127,7 @@ class PlainPainter:
         return self.generator(batch)
 
     def warm_up(self, count: int) -> None:
-        batch = self._inputs.zeros(count)
+        batch = self._inputs.noise(count)
         self.generator.network(batch.visual, batch.audio)
 
 
@@ -156,7 +156,7 @@ class WholePainter:
         return _predictions(batch, self._network(feeds)[0])
 
     def warm_up(self, count: int) -> None:
-        self(self._inputs.zeros(count))
+        self(self._inputs.noise(count))
 
 
 class SplitPainter:
@@ -218,10 +218,10 @@ class SplitPainter:
             check_numbers(feature, self._independent.name)
 
     def warm_up(self, count: int) -> None:
-        batch = self._inputs.zeros(count)
-        self._independent({self._visual: batch.visual})
-        names = [(edge.name, edge.shape, edge.dtype) for edge in self._features.edges]
-        feeds = {name: np.zeros((count, *shape), dtype) for name, shape, dtype in names}
+        batch = self._inputs.noise(count)
+        names = [edge.name for edge in self._features.edges]
+        features = self._independent({self._visual: batch.visual})
+        feeds = dict(zip(names, features, strict=True))
         self._dependent({self._audio: batch.audio, **feeds})
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
@@ -41,21 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_console()
     try:
         options = _parser().parse_args(arguments)
-        with _ended_in_order():
-            return _run(options)
+        with _ended_in_order() as told:
+            return _run(options, told)
     except _Ended as end:
         return 128 + end.number
     finally:
         leave_console()
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, told: threading.Event) -> int:
     before = _outputs(options)
     try:
         with _warnings_as_lines():
             options.run(options)
     except LipsyncError as error:
         say(str(error))
+        return 2
+    except OSError as error:
+        # The machine's, where nothing more is known: no handles, no rights, no such device.
+        say(f"{error.filename or 'the system'}: {error.strerror or error}.")
         return 2
     except MemoryError as error:
         say(f"there is not enough memory ({str(error) or 'for what was asked'}).")
@@ -64,6 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         after = _outputs(options)
         written = [name for name in after if after[name] != before[name]]
         what = f"{written[0]} was written" if written else "nothing was written"
+        told.set()
         say(f"{_ENDINGS[end.number]}, {what}.")
         raise
     return 0
@@ -96,13 +101,17 @@ class _Ended(BaseException):
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """A signal ends the body with `_Ended`; a second one ends the process at once, leaving nothing.
+def _ended_in_order() -> Iterator[threading.Event]:
+    """A signal ends the body with `_Ended`; from then on, one more ends the process at once.
 
     In the main thread alone, and not for signals that are ignored, as SIGHUP under ``nohup``.
+
+    Yields:
+        To be set when it was said how the command ended.
     """
+    told = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield told
         return
 
     def end(number: int, frame: object) -> None:
@@ -112,17 +121,26 @@ def _ended_in_order() -> Iterator[None]:
 
     def end_at_once(number: int, frame: object) -> None:
         discard_all()
-        say(f"{_ENDINGS[signal.Signals(number)]} once more, ended at once.")
+        if not told.is_set():
+            say(f"{_ENDINGS[signal.Signals(number)]}, ended at once.", is_below=True)
         os._exit(128 + number)
 
     before = {n: signal.getsignal(n) for n in _ENDINGS if signal.getsignal(n) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, end)
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield told
+    except _Ended:
+        raise  # On the way out, which may take a while: the handlers stay.
+    except BaseException:
+        _restore(before)
+        raise
+    _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @contextmanager

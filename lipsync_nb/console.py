@@ -18,11 +18,21 @@ def tell(text: object) -> None:
         print(text, flush=True)
 
 
-def say(sentence: str) -> None:
-    """Print one line about the work on stderr, where somebody listens."""
+def say(sentence: str, is_below: bool = False) -> None:
+    """Print one line about the work on stderr, where somebody listens.
+
+    Args:
+        is_below: a progress bar is left in the line before.
+    """
     if sys.stderr is not None:
+        line = "lipsync-nb: " + _printable(sentence)
         with suppress(*CONSOLE_ERRORS):
-            print("lipsync-nb: " + " ".join(sentence.splitlines()), file=sys.stderr, flush=True)
+            print("\n" * is_below + line, file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """A name from outside may hold line breaks, and codes that a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def prepare_console() -> None:

@@ -120,6 +120,8 @@ def _ended_in_order() -> Iterator[threading.Event]:
         raise _Ended(number)
 
     def end_at_once(number: int, frame: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
         discard_all()
         if not told.is_set():
             say(f"{_ENDINGS[signal.Signals(number)]}, ended at once.", is_below=True)

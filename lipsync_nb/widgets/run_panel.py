@@ -245,7 +245,7 @@ def _uploaded(uploads: tuple[Any, ...]) -> Speech:
         path = folder / name
         try:
             path.write_bytes(uploads[0]["content"])
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise cannot_write(f"uploaded {name}", error) from error
         try:
             return load_speech(path)

@@ -7,6 +7,7 @@ import json
 import math
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from .avatar import Avatar
 from .errors import BenchmarkError, NetworkError
 from .files import user_cache_folders
-from .kept_files import clear_places, parsed, read_kept, reason_of, trusted_owners
+from .kept_files import clear_places, parsed, read_kept, reason_of, set_aside, trusted_owners
 from .machine import environment
 from .measuring import Meter, RunProgress, Spread
 from .records import FEATURE_SIZE, Progress, RenderConfig, Speech
@@ -209,6 +210,8 @@ def _remembered(digest: str) -> Tuned | None:
             continue
         except Exception as error:  # whatever may be in the file
             reason = reason or reason_of(error)
+            with suppress(OSError):
+                set_aside(folder / "tuned" / name)
     if reason:
         text = f"tuned/{name}: the result that was kept is damaged ({reason}); it is not used."
         warnings.warn(text, stacklevel=3)

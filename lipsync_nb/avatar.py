@@ -173,6 +173,7 @@ class Avatar(Rich):
             partial(source.stored, self.boxes, pixels),
             source.read if pixels == "bgr" else source.read_planes,
             partial(source.read_patch, self.boxes),
+            source.shape if pixels == "bgr" else (self.height * 3 // 2, self.width),
         )
         form = PreparedTemplate(self.path, key, self.boxes, originals)
         return form.open_where_prepared() if wanted < len(self) else form.open_or_write()

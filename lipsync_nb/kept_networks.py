@@ -90,9 +90,9 @@ class KeptNetworks:
 def _range_of(files: Files) -> OutputRange:
     found = parsed(files[_RANGE], _RANGE)
     levels, note = found["levels"], found["note"]
-    if not isinstance(levels, int) or levels not in (1, 255) or not isinstance(note, str):
+    if type(levels) is not int or levels not in (1, 255) or not isinstance(note, str):
         raise ValueError(f"{_RANGE} holds {levels!r} levels, expected 1 or 255")
-    return OutputRange(int(levels), note)
+    return OutputRange(levels, note)
 
 
 def _check_right(files: Files) -> None:

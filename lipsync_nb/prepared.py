@@ -86,11 +86,13 @@ class Originals:
         stored: gives all of them in order: for each box its picture and, for I420 pictures, its
             patch (see `PlanarFrames`).
         picture, patch: read one of them, by its index.
+        shape: of each picture.
     """
 
     stored: Callable[[], Iterable[StoredFrame]]
     picture: Callable[[int], ImageArray]
     patch: Callable[[int], ImageArray]
+    shape: tuple[int, ...]
 
 
 def fingerprint(files: Iterable[Path], boxes: Iterable[Box], reading: str = "") -> str:
@@ -210,8 +212,9 @@ class PreparedTemplate:
         check_folder(path, self._owners, self.key.files)
         entries = self._entries(path)
         flat, shape = self._map(path, entries, FRAMES_FILE)
-        if len(shape) != (4 if self.key.pixels == "bgr" else 3) or shape[0] != len(self.boxes):
-            raise ValueError(f"found frames of {shape}, expected {len(self.boxes)} of them")
+        wanted = (len(self.boxes), *self.originals.shape)
+        if shape != wanted:
+            raise ValueError(f"{FRAMES_FILE} is said to be {shape}, expected {wanted}")
         sums, read = entries[FRAMES_FILE]["sums"], self.originals.picture
         pictures = _checked(mender, list(flat.reshape(shape)), sums, read)
         if self.key.pixels == "bgr":

@@ -30,10 +30,14 @@ class FusedNetwork:
 
     Raises:
         NetworkError: the last layers are of other kinds; when called, see `Session`.
+        WeightsError: their weights do not fit them.
     """
 
     def __init__(self, model: bytes, open_session: Callable[[bytes], Session]) -> None:
-        graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+        graph = onnx.load_from_string(model)
+        # Compiled code relies on the shapes: on those that follow from the inputs alone.
+        del graph.graph.value_info[:]
+        graph = onnx.shape_inference.infer_shapes(graph)
         tail = read_tail(graph)
         head, self._names = head_of(graph, tail)
         if not self._names:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 import onnx
 
+from .arrays import are_finite
 from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of
 from .errors import NetworkError, ProviderError
 from .graphs import BATCH_AXIS, MEAN_OUTPUT, with_dynamic_batch
@@ -28,8 +29,6 @@ CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 # For the first batch that a network ever gets: a slow machine takes seconds for it.
 TRIAL_SECONDS = 120.0
-# Of float16, as bits.
-_INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
 Batching = Literal["dynamic", "rewritten", "single"]
 
 
@@ -332,18 +331,8 @@ class Session:
 
 def check_numbers(values: AnyArray, name: Path) -> None:
     """Raise `NetworkError` where a network's numbers are not finite."""
-    if not _are_finite(values):
+    if not are_finite(values):
         raise NetworkError(f"{name}: gives NaN or infinity, expected finite numbers.")
-
-
-def _are_finite(values: AnyArray) -> bool:
-    if values.dtype != np.float16:
-        return bool(values.dtype.kind in "ui" or np.isfinite(values).all())
-    # The largest exponent means NaN or infinity; a thirtieth of the time of isfinite.
-    bits = values.view(np.uint16)
-    return bool(
-        bits.max(initial=0) < _MINUS_INFINITY and bits.view(np.int16).max(initial=0) < _INFINITY
-    )
 
 
 def random_feeds(model: bytes, count: int) -> dict[str, AnyArray]:

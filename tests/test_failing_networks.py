@@ -70,7 +70,8 @@ def test_one_frame_of_nan_is_told(
     if wanted == "audio":
         features[-4:], limit = -50, -0.6
     else:
-        stream = lnb.FrameStream(avatar, lnb.Speech(features=features))
+        plain = lnb.RenderConfig(prepare=False)
+        stream = lnb.FrameStream(avatar, lnb.Speech(features=features), plain)
         means = stream.generator.batch(np.arange(5), np.arange(5)).visual.mean(axis=(1, 2, 3))
         limit = float(np.sort(means)[:2].mean())
         # The frame in the middle is tried when the network is opened.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import os
 import secrets
@@ -276,17 +277,22 @@ def _are_same(one: str | Path, other: str | Path) -> bool:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(needed_bytes: int = 0) -> Iterator[Path]:
     """Entered while temporary files are needed: a folder of this user's alone.
 
     What a process that was killed left is removed by the next that needs one.
 
+    Args:
+        needed_bytes: what must be free there.
+
     Raises:
-        OutputError: there is no room for one.
+        OutputError: it cannot be made, or there is no room.
     """
     try:
-        place = Path(tempfile.gettempdir()) / "scratch"
-        partial = Partial(place, is_folder=True, mode=0o700)
+        place = Path(tempfile.gettempdir())
+        if shutil.disk_usage(place).free < needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        partial = Partial(place / "scratch", is_folder=True, mode=0o700)
     except OSError as error:
         raise cannot_write("the folder for temporary files", error) from error
     try:

@@ -127,6 +127,7 @@ NEIGHBOURS = {
     ("normal_form", "binding"),
     ("normal_form", "network_files"),
     ("quantization", "graphs"),
+    ("quantization", "network_files"),
     ("quantization", "integers"),
     ("sinks", "soundtrack"),
     ("normal_form", "graphs"),

@@ -1,0 +1,176 @@
+"""Worker processes that read one input each: crashes, hangs and great allocations are caught."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from .readers import CACHE, READERS, input_of
+
+MEMORY_BYTES = 4 * 2**30
+LIMIT_SECONDS = 20.0
+_START_SECONDS = 120.0
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input: its reader and number, from which and the seed its mutations follow."""
+
+    reader: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input: ``result``, ``refusal`` or ``finding``, and what is to be told."""
+
+    job: Job
+    kind: str
+    text: str
+    seconds: float
+
+
+class _Worker:
+    """A process that reads inputs; it is started anew where it died or hung."""
+
+    def __init__(self, seeds: Path, home: Path, seed: int) -> None:
+        self.home = home
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._arguments = (seeds, home, seed)
+        self.job: Job | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self.connection, theirs = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+        if not self.connection.poll(_START_SECONDS):
+            raise RuntimeError("a worker does not start")
+        self.connection.recv()
+
+    def give(self, job: Job) -> None:
+        self.job, self.since = job, time.monotonic()
+        self.connection.send(job)
+
+    def take(self) -> Outcome | None:
+        """The outcome of its job; None: it is still at work."""
+        if self.job is None:
+            return None
+        seconds = time.monotonic() - self.since
+        if not self.connection.poll(0):
+            return self._failed("hangs", seconds) if seconds > LIMIT_SECONDS else None
+        try:
+            kind, text = self.connection.recv()
+        except EOFError:
+            return self._failed("died", seconds)
+        outcome = Outcome(self.job, kind, text, seconds)
+        self.job = None
+        return outcome
+
+    def _failed(self, what: str, seconds: float) -> Outcome:
+        job = self.job
+        if job is None:
+            raise RuntimeError("a worker without a job failed")
+        self.close()
+        trace = (self.home / "crash.txt").read_text(encoding="utf-8", errors="replace")
+        text = f"the process {what} (exit code {self.process.exitcode})\n{trace}"
+        self.job = None
+        self._start()
+        return Outcome(job, "finding", text, seconds)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def run(
+    jobs: Iterator[Job], seeds: Path, home: Path, seed: int, keep: Path | None, workers: int = 2
+) -> Iterator[Outcome]:
+    """Outcomes of jobs, as they come; the inputs of findings are copied into ``keep``."""
+    pool = [_Worker(seeds, home / str(number), seed) for number in range(workers)]
+    try:
+        for worker in pool:
+            _give_next(worker, jobs)
+        while any(worker.job for worker in pool):
+            wait([worker.connection for worker in pool if worker.job], timeout=0.5)
+            for worker in pool:
+                outcome = worker.take()
+                if outcome is None:
+                    continue
+                if outcome.kind == "finding" and keep is not None:
+                    _keep(outcome, worker.home / "input", keep)
+                yield outcome
+                _give_next(worker, jobs)
+    finally:
+        for worker in pool:
+            worker.close()
+
+
+def _give_next(worker: _Worker, jobs: Iterator[Job]) -> None:
+    job = next(jobs, None)
+    if job is not None:
+        worker.give(job)
+
+
+def _keep(outcome: Outcome, content: Path, keep: Path) -> None:
+    folder = keep / f"{outcome.job.reader}-{outcome.job.number}".replace(" ", "-")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(content, folder)
+    (folder / "finding.txt").write_text(outcome.text, encoding="utf-8")
+
+
+def _work(connection: Connection, seeds: Path, home: Path, seed: int) -> None:
+    """A worker's life: silent, and with limits of memory of its own."""
+    crash = open(home / "crash.txt", "w", encoding="utf-8")  # noqa: SIM115
+    faulthandler.enable(crash)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    sys.setrecursionlimit(1000)
+    warnings.simplefilter("ignore")
+    readers = {reader.name: reader for reader in READERS}
+    connection.send("ready")
+    while True:
+        job = connection.recv()
+        crash.truncate(0)
+        reader, place, cache = readers[job.reader], home / "input", home / "cache"
+        for folder in (place, cache):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.environ[CACHE] = str(cache)
+        input_of(reader, seeds, place, Random(f"{seed}/{job.reader}/{job.number}"))
+        faulthandler.dump_traceback_later(LIMIT_SECONDS - 2, file=crash)
+        connection.send(_outcome(reader.use, place))
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _outcome(use: Callable[[Path], Any], place: Path) -> tuple[str, str]:
+    from lipsync_nb import LipsyncError
+
+    try:
+        use(place)
+    except LipsyncError as error:
+        sentence = str(error)
+        if not sentence or "\n" in sentence:
+            return "finding", f"not one line: {sentence!r}"
+        return "refusal", sentence
+    except BaseException:
+        return "finding", traceback.format_exc()
+    return "result", ""

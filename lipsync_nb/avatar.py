@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -341,9 +342,12 @@ def _free_disk_bytes(avatar: Path) -> int:
 
 def _root_of(path: str | Path) -> Path:
     root = demo_folder() if str(path) == "demo" else Path(path)
-    if not root.exists():
-        raise NotFoundError(f"{root}: no such avatar folder.")
-    return root
+    try:
+        os.stat(root)
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"{root}: no such avatar folder.") from error
+    # "." and ".." have no name of their own.
+    return root if root.name not in ("", "..") else Path(os.path.abspath(root))
 
 
 def _named(root: Path, error: AvatarError) -> AvatarError:
@@ -354,7 +358,7 @@ def _named(root: Path, error: AvatarError) -> AvatarError:
 
 def _network(given: str | Path | None, root: Path, names: Sequence[str]) -> Path | None:
     if given is None:
-        return next((root / name for name in names if (root / name).is_file()), None)
-    if not Path(given).is_file():
+        return next((root / name for name in names if os.path.lexists(root / name)), None)
+    if not os.path.lexists(given):
         raise NotFoundError(f"{given}: no such network.")
     return Path(given)

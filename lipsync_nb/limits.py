@@ -7,6 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .errors import AvatarError
+
+MOST_PIXELS = 100_000_000
+_BYTES_A_PIXEL = 6  # a picture in BGR, and the decoder's own
 _CGROUPS, _OWN_CGROUP, _MEMINFO = "/sys/fs/cgroup", "/proc/self/cgroup", "/proc/meminfo"
 _UNKNOWN = 1 << 62
 
@@ -25,6 +29,22 @@ def free_memory_bytes(root: Path = Path("/")) -> int:
     """
     found = [_of_machine(root), *_of_groups(root)]
     return min([value for value in found if value is not None], default=_UNKNOWN)
+
+
+def check_pixels(path: str | Path, width: int, height: int) -> None:
+    """Check a picture's size before it is decoded.
+
+    Raises:
+        AvatarError: it has too many pixels, or takes more memory than is free.
+    """
+    pixels, size = width * height, f"{width}x{height}"
+    if pixels > MOST_PIXELS:
+        most = MOST_PIXELS // 1_000_000
+        raise AvatarError(f"{path}: is {size} pixels, expected at most {most} million.")
+    needed, free = pixels * _BYTES_A_PIXEL, free_memory_bytes()
+    if needed > free:
+        found = f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+        raise AvatarError(f"{path}: is {size} pixels, which take {found}.")
 
 
 def _of_machine(root: Path) -> int | None:

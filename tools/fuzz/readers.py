@@ -28,6 +28,7 @@ from lipsync_nb.bench import Benchmark
 from lipsync_nb.cli import main
 from lipsync_nb.inference import audio_encoder
 from lipsync_nb.picture_files import read_picture
+from lipsync_nb.report import write_report
 from lipsync_nb.sound import Decoded, resampled
 from lipsync_nb.stories import Story
 from lipsync_nb.sweeps import Sweep
@@ -239,7 +240,7 @@ def _use_results(folder: Path) -> None:
         except lnb.LipsyncError:
             continue
         str(result)
-        result._repr_html_()
+        write_report(folder / "report.html", result)
 
 
 def _make_config(folder: Path) -> None:

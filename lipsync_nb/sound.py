@@ -290,12 +290,13 @@ class Decoded:
                 self.lost_seconds += packet_seconds(packet)
                 in_a_row += 1
                 continue
+            wrong = [f.sample_rate for f in frames if not _is_usual(f.sample_rate)]
+            if wrong:
+                self._note(ValueError(_wrong_rate(wrong[0])))
+                in_a_row += 1
+                continue
             in_a_row = 0
-            for frame in frames:
-                if _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
-                    yield frame
-                else:
-                    self._note(ValueError(_wrong_rate(frame.sample_rate)))
+            yield from frames
 
     def _note(self, error: Exception) -> None:
         if not self._first_error:
@@ -311,6 +312,10 @@ class Decoded:
                 "expected -1..1"
             )
         return Block(samples, frame.sample_rate, layout)
+
+
+def _is_usual(rate: int) -> bool:
+    return _LOWEST_RATE <= rate <= _HIGHEST_RATE
 
 
 def _wrong_rate(rate: int) -> str:

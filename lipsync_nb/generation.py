@@ -34,7 +34,16 @@ from .inference import (
 from .integers import weight_bits
 from .network_files import read_network
 from .normal_form import OutputRange, normal_form
-from .painters import Inputs, Painter, PlainPainter, Remarks, Share, SplitPainter, WholePainter
+from .painters import (
+    Inputs,
+    Painter,
+    PlainPainter,
+    Remarks,
+    Share,
+    SplitPainter,
+    WholePainter,
+    within_memory,
+)
 from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
 from .records import (
     FEATURE_SIZE,
@@ -76,10 +85,14 @@ def open_generator(
         raise _no_generator(avatar)
     _check_track(track)
     inputs = Inputs(template, track, config.audio_edges)
+    fused = config.prepare and not why_not_fused(config, plan)
+    config, missed = within_memory(avatar.generator, template, config, plan, fused)
     opener = _Opener(avatar, avatar.generator, inputs, order, config, plan)
     if not config.prepare:
-        return opener.plain(Remarks(("network: used as its file is.",)))
-    return opener.best()
+        return opener.plain(Remarks(("network: used as its file is.",), missed))
+    painter = opener.best()
+    painter.shortfalls = (*missed, *painter.shortfalls)
+    return painter
 
 
 def _check_track(track: FloatArray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from .errors import AvatarError
 MOST_PIXELS = 100_000_000
 _BYTES_A_PIXEL = 6  # a picture in BGR, and the decoder's own
 _CGROUPS, _OWN_CGROUP, _MEMINFO = "/sys/fs/cgroup", "/proc/self/cgroup", "/proc/meminfo"
+_OWN_PAGES = "/proc/self/statm"
 _UNKNOWN = 1 << 62
 
 _Left = Callable[[Path], int | None]
@@ -20,14 +22,14 @@ _Left = Callable[[Path], int | None]
 def free_memory_bytes(root: Path = Path("/")) -> int:
     """RAM that is free or can be freed, by the system's word; very much where it gives none.
 
-    The least of what the machine has, and of what each control group (a container, a batch job)
-    that holds this process has left. Formats: proc(5), and the kernel's cgroup-v1 and cgroup-v2
-    documents.
+    The least of what the machine has, of what each control group (a container, a batch job) that
+    holds this process has left, and of its own limit (``ulimit -v``). Formats: proc(5), and the
+    kernel's cgroup-v1 and cgroup-v2 documents.
 
     Args:
         root: where ``proc`` and ``sys`` are looked for.
     """
-    found = [_of_machine(root), *_of_groups(root)]
+    found = [_of_machine(root), *_of_groups(root), _of_process(root)]
     return min([value for value in found if value is not None], default=_UNKNOWN)
 
 
@@ -55,6 +57,21 @@ def _of_machine(root: Path) -> int | None:
     with suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def _of_process(root: Path) -> int | None:
+    """What is left of the addresses that this process may have; None: they are not limited."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return None
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(_under(root, _OWN_PAGES).read_text(encoding="ascii").split()[0])
+        return max(0, most - pages * os.sysconf("SC_PAGE_SIZE"))
+    return most
 
 
 def _of_groups(root: Path) -> list[int]:

@@ -263,11 +263,13 @@ def _boxes_from_rectangles(path: Path) -> _ReadBoxes:
 
 def _rectangle(path: Path, entries: dict[str, Any], index: int) -> Box:
     expected = 'expected {"rect": [x1, y1, x2, y2]} with x1 < x2 and y1 < y2'
-    try:
-        x1, y1, x2, y2 = map(_coordinate, entries[str(index)]["rect"])
-        return Box(x1, y1, x2, y2)
-    except KeyError as error:
-        reason = f"found no {error}"
-    except (TypeError, ValueError) as error:
-        reason = _reason(error)
+    entry = entries.get(str(index))
+    rect = entry.get("rect") if isinstance(entry, dict) else None
+    if not isinstance(rect, list) or len(rect) != 4:
+        reason = f"found {shown(entry)}"
+    else:
+        try:
+            return Box(*map(_coordinate, rect))
+        except (TypeError, ValueError) as error:
+            reason = _reason(error)
     raise AvatarError(f'{path}: entry "{index}" is not usable ({reason}), {expected}.')

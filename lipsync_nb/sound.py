@@ -37,6 +37,8 @@ _CHUNK_BYTES = 2**20
 _MOST_ERRORS_IN_A_ROW = 1000
 # Outside of it no speech is to be heard, and resampling takes a second of it at a time.
 _LOWEST_RATE, _HIGHEST_RATE = 1000, 1_000_000
+# Lossy decoders give bursts where their packets are damaged; players cut them off.
+_LOUDEST_OF_LOSSY = 4.0
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _LEFT, _RIGHT = ("FL", "SL", "BL", "TFL", "TBL", "WL"), ("FR", "SR", "BR", "TFR", "TBR", "WR")
 
@@ -252,7 +254,7 @@ class Decoded:
             self.announced_seconds = seconds_by_header(self.recording.read_at(0, WAV_HEADER_BYTES))
         clock = Clock(first_moment(container) if timed else None)
         for frame in self._frames(container, stream):
-            block = self._block(frame)
+            block = self._block(frame, stream.codec_context.name.startswith("pcm_"))
             length = block.samples.shape[1] / block.rate
             if timed and frame.pts is not None:
                 time = float(frame.pts * frame.time_base)
@@ -303,7 +305,7 @@ class Decoded:
             self._first_error = getattr(error, "strerror", None) or str(error)
         self.lost_packets += 1
 
-    def _block(self, frame: av.AudioFrame) -> Block:
+    def _block(self, frame: av.AudioFrame, is_pcm: bool) -> Block:
         layout = tuple(channel.name for channel in frame.layout.channels)
         samples = _as_float(frame)
         if not np.isfinite(samples).all():
@@ -311,6 +313,8 @@ class Decoded:
                 f"holds samples that are not finite, about {self.seconds:.2f} s after its start; "
                 "expected -1..1"
             )
+        if not is_pcm:
+            samples = samples.clip(-_LOUDEST_OF_LOSSY, _LOUDEST_OF_LOSSY)
         return Block(samples, frame.sample_rate, layout)
 
 

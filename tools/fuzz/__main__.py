@@ -1,8 +1,8 @@
 """``python -m tools.fuzz --seconds 600 --seed 0``: fuzz all readers, and print a table.
 
 The exit code is 1 where an input ended in neither a result nor a `LipsyncError`: by another
-exception, a crash, 20 seconds, or more than 4 GB of memory. The inputs are the same again for the
-same seed; ``--only NAME --number N`` runs one of them.
+exception, a crash, 20 seconds of the processor, or more than 4 GB of memory. The inputs are the
+same again for the same seed; ``--only NAME --number N --count 1`` runs one of them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -18,10 +19,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
+
 from .readers import CACHE, READERS, input_of
 
 MEMORY_BYTES = 4 * 2**30
+# Of processor time; the machine may be busy with other things.
 LIMIT_SECONDS = 20.0
+_LONGEST_WAIT = 10 * LIMIT_SECONDS
 _START_SECONDS = 120.0
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -64,8 +69,19 @@ class _Worker:
         self.connection.recv()
 
     def give(self, job: Job) -> None:
-        self.job, self.since = job, time.monotonic()
+        self.job, self.since, self._used = job, time.monotonic(), self._processor_seconds()
         self.connection.send(job)
+
+    def _processor_seconds(self) -> float:
+        try:
+            times = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:  # it died
+            return 0.0
+        return float(times.user + times.system)
+
+    def _hangs(self, seconds: float) -> bool:
+        used = self._processor_seconds() - self._used
+        return used > LIMIT_SECONDS or seconds > _LONGEST_WAIT
 
     def take(self) -> Outcome | None:
         """The outcome of its job; None: it is still at work."""
@@ -73,7 +89,7 @@ class _Worker:
             return None
         seconds = time.monotonic() - self.since
         if not self.connection.poll(0):
-            return self._failed("hangs", seconds) if seconds > LIMIT_SECONDS else None
+            return self._failed("hangs", seconds) if self._hangs(seconds) else None
         try:
             kind, text = self.connection.recv()
         except EOFError:
@@ -86,6 +102,9 @@ class _Worker:
         job = self.job
         if job is None:
             raise RuntimeError("a worker without a job failed")
+        if what == "hangs" and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGUSR1)
+            time.sleep(0.5)
         self.close()
         trace = (self.home / "crash.txt").read_text(encoding="utf-8", errors="replace")
         text = f"the process {what} (exit code {self.process.exitcode})\n{trace}"
@@ -139,6 +158,7 @@ def _work(connection: Connection, seeds: Path, home: Path, seed: int) -> None:
     """A worker's life: silent, and with limits of memory of its own."""
     crash = open(home / "crash.txt", "w", encoding="utf-8")  # noqa: SIM115
     faulthandler.enable(crash)
+    faulthandler.register(signal.SIGUSR1, crash)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
@@ -156,9 +176,7 @@ def _work(connection: Connection, seeds: Path, home: Path, seed: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         os.environ[CACHE] = str(cache)
         input_of(reader, seeds, place, Random(f"{seed}/{job.reader}/{job.number}"))
-        faulthandler.dump_traceback_later(LIMIT_SECONDS - 2, file=crash)
         connection.send(_outcome(reader.use, place))
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _outcome(use: Callable[[Path], Any], place: Path) -> tuple[str, str]:

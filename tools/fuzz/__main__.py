@@ -13,11 +13,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .pool import Job, Outcome, run
-from .readers import READERS
+from .pool import LIMIT_SECONDS, Job, Outcome, run
+from .readers import READERS, Reader
 
 
 def jobs_of(
@@ -59,16 +59,15 @@ def _line(name: str, counts: Counter[str], kinds: tuple[str, ...]) -> str:
     return f"{name:<22}{counts.total():>8}" + "".join(f"{counts[kind]:>10}" for kind in kinds)
 
 
-def make_seeds(folder: Path, names: list[str]) -> None:
+def make_seeds(folder: Path, readers: Sequence[Reader]) -> None:
     """The sound inputs of these readers, in a folder each."""
-    for reader in READERS:
-        if reader.name in names:
-            (folder / reader.name).mkdir(parents=True)
-            reader.make(folder / reader.name)
+    for reader in readers:
+        (folder / reader.name).mkdir(parents=True)
+        reader.make(folder / reader.name)
 
 
 def fuzz(
-    names: list[str],
+    readers: Sequence[Reader],
     seed: int,
     home: Path,
     *,
@@ -76,17 +75,21 @@ def fuzz(
     seconds: float | None = None,
     keep: Path | None = None,
     first: int = 0,
+    limit_seconds: float = LIMIT_SECONDS,
 ) -> Table:
     """Fuzz readers: so many inputs of each, or for so long.
 
     Args:
         home: an empty folder to work in.
         keep: where the inputs of findings are copied to.
+        first: number of the first input.
+        limit_seconds: of processor time for an input.
     """
-    make_seeds(home / "seeds", names)
+    make_seeds(home / "seeds", readers)
     end = None if seconds is None else time.monotonic() + seconds
     table = Table()
-    for outcome in run(jobs_of(names, count, end, first), home / "seeds", home, seed, keep):
+    jobs = jobs_of([reader.name for reader in readers], count, end, first)
+    for outcome in run(jobs, readers, home, seed, keep, limit_seconds=limit_seconds):
         table.add(outcome)
         if outcome.kind == "finding":
             last = outcome.text.strip().splitlines()[-1][:150]
@@ -108,7 +111,7 @@ def main() -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lipsync_nb-fuzz-") as home:
         table = fuzz(
-            options.only or names,
+            [reader for reader in READERS if reader.name in (options.only or names)],
             options.seed,
             Path(home),
             count=options.count,

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from .readers import CACHE, READERS, input_of
+from .readers import CACHE, Reader, input_of
 
 MEMORY_BYTES = 4 * 2**30
 # Of processor time; the machine may be busy with other things.
@@ -52,10 +52,12 @@ class Outcome:
 class _Worker:
     """A process that reads inputs; it is started anew where it died or hung."""
 
-    def __init__(self, seeds: Path, home: Path, seed: int) -> None:
-        self.home = home
+    def __init__(
+        self, readers: Sequence[Reader], seeds: Path, home: Path, seed: int, limit_seconds: float
+    ) -> None:
+        self.home, self._limit_seconds = home, limit_seconds
         self.home.mkdir(parents=True, exist_ok=True)
-        self._arguments = (seeds, home, seed)
+        self._arguments = (readers, seeds, home, seed)
         self.job: Job | None = None
         self._start()
 
@@ -81,7 +83,7 @@ class _Worker:
 
     def _hangs(self, seconds: float) -> bool:
         used = self._processor_seconds() - self._used
-        return used > LIMIT_SECONDS or seconds > _LONGEST_WAIT
+        return used > self._limit_seconds or seconds > _LONGEST_WAIT
 
     def take(self) -> Outcome | None:
         """The outcome of its job; None: it is still at work."""
@@ -119,10 +121,25 @@ class _Worker:
 
 
 def run(
-    jobs: Iterator[Job], seeds: Path, home: Path, seed: int, keep: Path | None, workers: int = 2
+    jobs: Iterator[Job],
+    readers: Sequence[Reader],
+    home: Path,
+    seed: int,
+    keep: Path | None = None,
+    *,
+    workers: int = 2,
+    limit_seconds: float = LIMIT_SECONDS,
 ) -> Iterator[Outcome]:
-    """Outcomes of jobs, as they come; the inputs of findings are copied into ``keep``."""
-    pool = [_Worker(seeds, home / str(number), seed) for number in range(workers)]
+    """Outcomes of jobs, as they come; the inputs of findings are copied into ``keep``.
+
+    Args:
+        home: a folder to work in, with the sound inputs in ``seeds``.
+        limit_seconds: of processor time for an input.
+    """
+    pool = [
+        _Worker(readers, home / "seeds", home / str(number), seed, limit_seconds)
+        for number in range(workers)
+    ]
     try:
         for worker in pool:
             _give_next(worker, jobs)
@@ -154,7 +171,9 @@ def _keep(outcome: Outcome, content: Path, keep: Path) -> None:
     (folder / "finding.txt").write_text(outcome.text, encoding="utf-8")
 
 
-def _work(connection: Connection, seeds: Path, home: Path, seed: int) -> None:
+def _work(
+    connection: Connection, known: Sequence[Reader], seeds: Path, home: Path, seed: int
+) -> None:
     """A worker's life: silent, and with limits of memory of its own."""
     crash = open(home / "crash.txt", "w", encoding="utf-8")  # noqa: SIM115
     faulthandler.enable(crash)
@@ -166,7 +185,7 @@ def _work(connection: Connection, seeds: Path, home: Path, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     sys.setrecursionlimit(1000)
     warnings.simplefilter("ignore")
-    readers = {reader.name: reader for reader in READERS}
+    readers = {reader.name: reader for reader in known}
     connection.send("ready")
     while True:
         job = connection.recv()
@@ -176,10 +195,11 @@ def _work(connection: Connection, seeds: Path, home: Path, seed: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         os.environ[CACHE] = str(cache)
         input_of(reader, seeds, place, Random(f"{seed}/{job.reader}/{job.number}"))
-        connection.send(_outcome(reader.use, place))
+        connection.send(outcome_of(reader.use, place))
 
 
-def _outcome(use: Callable[[Path], Any], place: Path) -> tuple[str, str]:
+def outcome_of(use: Callable[[Path], Any], place: Path) -> tuple[str, str]:
+    """What comes of reading an input: its kind, and what is to be told."""
     from lipsync_nb import LipsyncError
 
     try:

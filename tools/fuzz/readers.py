@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -64,16 +65,18 @@ class Reader:
 
 
 def _sound(suffix: str) -> Reader:
-    def make(folder: Path) -> None:
-        for number, (rate, channels) in enumerate([(16_000, 1), (48_000, 2)]):
-            path = folder / str(number) / f"speech{suffix}"
-            path.parent.mkdir()
-            if suffix == ".mp4":
-                video_with_sound(path, 0.5, seed=number)
-            else:
-                tone_speech(path, 0.7, rate, channels, seed=number)
-
+    make = partial(_make_sound, suffix)
     return Reader(f"sound {suffix}", make, (f"speech{suffix}",), _use_sound)
+
+
+def _make_sound(suffix: str, folder: Path) -> None:
+    for number, (rate, channels) in enumerate([(16_000, 1), (48_000, 2)]):
+        path = folder / str(number) / f"speech{suffix}"
+        path.parent.mkdir()
+        if suffix == ".mp4":
+            video_with_sound(path, 0.5, seed=number)
+        else:
+            tone_speech(path, 2.5 if suffix == ".ogg" else 0.7, rate, channels, seed=number)
 
 
 def _use_sound(folder: Path) -> None:

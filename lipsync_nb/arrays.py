@@ -21,6 +21,15 @@ LOUDEST_SAMPLE = 16.0
 _INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
 
 
+def shown(value: object) -> str:
+    """A value for a message, not too long."""
+    try:
+        text = repr(value)
+    except ValueError:  # integers of over 4300 digits
+        return "a very long number"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def checked_sound_array(name: str, values: AnyArray) -> FloatArray:
     """Samples or features as float32; raise `SpeechError` where they are of another kind."""
     expected = "float32 [n], -1..1" if name == "samples" else f"float32 [n, {FEATURE_SIZE}]"

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import SpeechError
+from .input_files import open_file
 from .limits import free_memory_bytes
 from .records import FEATURE_SIZE, MIN_SPEECH_SECONDS, SAMPLE_RATE, FloatArray, Speech
 from .sound import Decoded, Recording, check_sound_file, resampled
@@ -33,6 +34,9 @@ WINDOW_COLUMNS = 16
 ENCODER_BATCH = 64
 WINDOW_GROUP = 20 * ENCODER_BATCH
 FEATURE_FPS = 25
+
+_GROWTH_SAMPLES = 60 * SAMPLE_RATE
+_LONGEST_HEADER_BYTES = 2**16
 
 # What numpy's reader raises for headers that are no headers.
 _BROKEN_HEADER = (
@@ -89,11 +93,15 @@ def _collected(decoded: Decoded, max_seconds: float | None, path: Path) -> Float
     if max_seconds is not None and not max_seconds >= MIN_SPEECH_SECONDS:
         raise SpeechError(f"{path}: max_seconds is {max_seconds}, expected 0.2 or more.")
     wanted = None if max_seconds is None else math.ceil(min(max_seconds, 1e9) * SAMPLE_RATE)
-    parts, count, most = [np.zeros((1, 0), np.float32)], 0, free_memory_bytes() // 4
+    samples, count, most = np.empty(0, np.float32), 0, free_memory_bytes() // 4
     with closing(resampled(decoded, SAMPLE_RATE, 1)) as blocks:
         for block in blocks:
-            parts.append(block)
-            count += block.shape[1]
+            end = count + block.shape[1]
+            if end > len(samples):
+                # Grown where it lies, as far as the system can: a copy would take as much again.
+                samples.resize(end + max(_GROWTH_SAMPLES, end // 8), refcheck=False)
+            samples[count:end] = block[0]
+            count = end
             if wanted is not None and count >= wanted:
                 break
             if 4 * count > most:
@@ -101,7 +109,8 @@ def _collected(decoded: Decoded, max_seconds: float | None, path: Path) -> Float
                     f"{path}: is longer than {count / SAMPLE_RATE / 60:.0f} minutes, which is what "
                     "the free memory holds; max_seconds (or max_frames) takes its beginning."
                 )
-    return np.concatenate(parts, axis=1)[0, :wanted]
+    samples.resize(count if wanted is None else min(count, wanted), refcheck=False)
+    return samples
 
 
 def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
@@ -130,6 +139,7 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
 
 def _read_feature_track(path: Path) -> FloatArray:
     try:
+        _check_header(path)
         # Mapped first: a header that claims more than the file holds takes no memory.
         track = np.lib.format.open_memmap(path, mode="r")
     except _BROKEN_HEADER as error:
@@ -139,11 +149,21 @@ def _read_feature_track(path: Path) -> FloatArray:
         raise SpeechError(f"{path}: found features of shape {np.shape(track)}, {expected}.")
     if len(track) == 0 or not np.issubdtype(track.dtype, np.floating):
         raise SpeechError(f"{path}: found {len(track)} rows of {track.dtype}, {expected}.")
+    _check_memory(path, len(track))
     with np.errstate(over="ignore"):
         values = np.array(track, dtype=np.float32)
     if not np.isfinite(values).all():
         raise SpeechError(f"{path}: the features hold values that are not finite as float32.")
     return values
+
+
+def _check_header(path: Path) -> None:
+    """Raise `ValueError` where a file says of its header that it is longer than any is."""
+    with open_file(path) as file:
+        start = file.read(12)
+    size = int.from_bytes(start[8:12] if start[6:7] > b"\1" else start[8:10], "little")
+    if size > _LONGEST_HEADER_BYTES:
+        raise ValueError(f"its header is said to have {size} bytes")
 
 
 def mel_spectrogram(samples: FloatArray) -> FloatArray:
@@ -301,16 +321,16 @@ def speech_features(
     columns = num_columns(len(speech.samples))
     whole = num_windows(columns) + 2
     rows = whole if max_rows is None else min(max_rows, whole)
-    _check_memory(speech, rows)
+    _check_memory(speech.path or Path("speech"), rows)
     return _encoded(speech.samples, window_starts(columns), max(2, rows), encode)[:rows]
 
 
-def _check_memory(speech: Speech, rows: int) -> None:
+def _check_memory(path: Path, rows: int) -> None:
     needed = rows * FEATURE_SIZE * np.dtype(np.float32).itemsize
     free = free_memory_bytes()
     if needed > free:
         raise SpeechError(
-            f"{speech.path or 'speech'}: the features of {rows} frames take {needed >> 20} MiB of "
+            f"{path}: the features of {rows} frames take {needed >> 20} MiB of "
             f"memory, and {free >> 20} MiB are free; expected a shorter speech, or max_frames."
         )
 

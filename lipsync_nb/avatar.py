@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from .boxes import BoxSource, find_boxes
 from .cache import MemoryReport, PlanarFrames, Template, estimate_template
-from .errors import AvatarError, NotFoundError
+from .errors import AvatarError, NetworkError, NotFoundError
 from .features import FeatureCache
 from .files import cache_folders
 from .kept_arrays import PartlyKept, Shelf
@@ -86,6 +87,19 @@ class Avatar(Rich):
     @property
     def height(self) -> int:
         return int(self.source.shape[0])
+
+    def require_generator(self) -> Path:
+        """The generator network.
+
+        Raises:
+            NetworkError: the avatar has none.
+        """
+        if self.generator is None:
+            raise NetworkError(
+                f"{self.path}: found no generator network, expected {GENERATOR_FILES[0]} "
+                "or generator=..."
+            )
+        return self.generator
 
     @property
     def template(self) -> Template:
@@ -339,9 +353,12 @@ def _free_disk_bytes(avatar: Path) -> int:
 
 def _root_of(path: str | Path) -> Path:
     root = demo_folder() if str(path) == "demo" else Path(path)
-    if not root.exists():
-        raise NotFoundError(f"{root}: no such avatar folder.")
-    return root
+    try:
+        os.stat(root)
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"{root}: no such avatar folder.") from error
+    # "." and ".." have no name of their own.
+    return root if root.name not in ("", "..") else Path(os.path.abspath(root))
 
 
 def _named(root: Path, error: AvatarError) -> AvatarError:
@@ -352,7 +369,7 @@ def _named(root: Path, error: AvatarError) -> AvatarError:
 
 def _network(given: str | Path | None, root: Path, names: Sequence[str]) -> Path | None:
     if given is None:
-        return next((root / name for name in names if (root / name).is_file()), None)
-    if not Path(given).is_file():
+        return next((root / name for name in names if os.path.lexists(root / name)), None)
+    if not os.path.lexists(given):
         raise NotFoundError(f"{given}: no such network.")
     return Path(given)

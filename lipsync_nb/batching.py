@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
+from .binding import activation_bytes
 from .cache import Template
+from .errors import ConfigError
+from .limits import free_memory_bytes
 from .records import Batch, FloatArray, ImageArray, IndexArray, ModelSpec
+
+# Larger ones are compared with the memory that is free.
+USUAL_BATCH = 8
+_PART_OF_FREE = 0.9
 
 
 def template_order(num_template: int, num_frames: int, order: str = "pingpong") -> IndexArray:
@@ -104,3 +112,45 @@ def iter_batches(
     """Yield the batches of a whole speech with all their inputs; the last one may be smaller."""
     for frames, template_frames in batch_frames(order, batch_size):
         yield make_batch(template, track, frames, template_frames, edges)
+
+
+def batch_within_memory(
+    model_bytes: bytes,
+    spec: ModelSpec,
+    streams: int,
+    batch_size: int,
+    picture_bytes: int,
+    is_fused: bool,
+) -> tuple[int, str]:
+    """The largest batch, up to the one that was asked for, that the free memory has room for.
+
+    What a frame takes is reckoned from the network's intermediate results, of which ONNX Runtime
+    was seen to take up to three times as much, and layers that are fused not even as much.
+
+    Args:
+        model_bytes: the network.
+        streams: batches at the same time.
+        picture_bytes: of a finished frame.
+        is_fused: its last layers are computed row by row.
+
+    Returns:
+        The batch, and what is to be told where it is smaller; else an empty text.
+
+    Raises:
+        ConfigError: there is no room for one frame in each stream.
+    """
+    pictures = 4 * 9 * spec.input_size**2 + 4 * math.prod(spec.audio_shape)
+    in_network = (1 if is_fused else 3) * activation_bytes(model_bytes) + 4 * pictures
+    frame_bytes = streams * in_network + 3 * picture_bytes
+    free = free_memory_bytes()
+    fitting = min(batch_size, int(_PART_OF_FREE * free) // frame_bytes)
+    if fitting == batch_size:
+        return batch_size, ""
+    found = f"about {batch_size * frame_bytes / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+    if not fitting and streams > 1:
+        raise ConfigError(
+            f"streams: {streams} batches of {batch_size} at the same time take {found}; "
+            "expected fewer."
+        )
+    fitting = max(1, fitting)
+    return fitting, f"asked for batches of {batch_size}, rendered in {fitting} (they take {found})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .arrays import shown
 from .errors import AvatarError
+from .input_files import read_file
 from .records import Box
 from .sources import FrameSource, numbered
 
@@ -19,6 +22,7 @@ NUM_LANDMARKS = 110
 LEFT_CONTOUR, RIGHT_CONTOUR, NOSE_BRIDGE = 1, 31, 52
 LANDMARKS_FOLDER, RECTANGLES_FILE = "landmarks", "cache/crop_rectangles.json"
 _FARTHEST = 1_000_000
+_MOST_LANDMARK_BYTES, _MOST_RECTANGLE_BYTES = 2**20, 2**26
 BoxSource = Literal["auto", "landmarks", "rectangles"]
 
 
@@ -71,7 +75,7 @@ def find_boxes(
             return _cut(FoundBoxes(boxes, name, _numbering_note(read, source)), source)
     wanted = "landmarks/ or " + RECTANGLES_FILE if kind == "auto" else kind
     if root.is_file():
-        wanted = f"{root.with_suffix('.lms').name} beside it, or box=(x1, y1, x2, y2)"
+        wanted = f"{root.stem}.lms beside it, or box=(x1, y1, x2, y2)"
     raise AvatarError(f"{root}: found no face boxes, expected {wanted}.")
 
 
@@ -91,16 +95,18 @@ def _given_box(box: Sequence[float]) -> Box:
         x1, y1, x2, y2 = map(_coordinate, box)
         return Box(x1, y1, x2, y2)
     except (TypeError, ValueError) as error:
-        raise AvatarError(f"box={box!r} is not usable ({_reason(error)}), {expected}.") from error
+        raise AvatarError(
+            f"box={shown(box)} is not usable ({_reason(error)}), {expected}."
+        ) from error
 
 
 def _coordinate(value: Any) -> int:
     """A pixel number, as ``int`` takes it, within what pictures can have."""
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"found {value}")
     whole = int(value)
     if abs(whole) > _FARTHEST:
-        raise ValueError(f"found {value}, which is outside any picture")
+        raise ValueError(f"found {shown(value)}, which is outside any picture")
     return whole
 
 
@@ -165,13 +171,13 @@ def _text(box: Box) -> str:
 def _box_readers(root: Path) -> dict[str, Callable[[], _ReadBoxes]]:
     """The ways to get boxes that this avatar's files allow."""
     readers: dict[str, Callable[[], _ReadBoxes]] = {}
-    beside, folder = root.with_suffix(".lms"), root / LANDMARKS_FOLDER
+    beside, folder = root.parent / f"{root.stem}.lms", root / LANDMARKS_FOLDER
     rectangles = root / RECTANGLES_FILE
-    if root.is_file() and beside.is_file():
+    if root.is_file() and os.path.lexists(beside):
         readers["landmarks"] = lambda: _ReadBoxes(beside, "landmark files", [_box_of_file(beside)])
     if folder.is_dir():
         readers["landmarks"] = lambda: _boxes_from_landmarks(folder)
-    if rectangles.is_file():
+    if os.path.lexists(rectangles):
         readers["rectangles"] = lambda: _boxes_from_rectangles(rectangles)
     return readers
 
@@ -197,8 +203,8 @@ def read_landmarks(path: str | Path) -> np.ndarray:
         AvatarError: the file does not hold 110 lines of two numbers within any picture.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (ValueError, OSError) as error:
+        lines = read_file(path, AvatarError, _MOST_LANDMARK_BYTES).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
         raise AvatarError(f"{path}: not readable as landmarks ({error}).") from error
     points = [_point(path, n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if len(points) != NUM_LANDMARKS:
@@ -242,8 +248,10 @@ def box_from_landmarks(landmarks: np.ndarray) -> Box:
 
 def _boxes_from_rectangles(path: Path) -> _ReadBoxes:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        entries = json.loads(read_file(path, AvatarError, _MOST_RECTANGLE_BYTES).decode("utf-8"))
+    except AvatarError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise AvatarError(f"{path}: not readable as JSON ({error}).") from error
     if not isinstance(entries, dict) or not entries:
         found = "no" if isinstance(entries, dict) else type(entries).__name__
@@ -255,11 +263,13 @@ def _boxes_from_rectangles(path: Path) -> _ReadBoxes:
 
 def _rectangle(path: Path, entries: dict[str, Any], index: int) -> Box:
     expected = 'expected {"rect": [x1, y1, x2, y2]} with x1 < x2 and y1 < y2'
-    try:
-        x1, y1, x2, y2 = map(_coordinate, entries[str(index)]["rect"])
-        return Box(x1, y1, x2, y2)
-    except KeyError as error:
-        reason = f"found no {error}"
-    except (TypeError, ValueError) as error:
-        reason = _reason(error)
+    entry = entries.get(str(index))
+    rect = entry.get("rect") if isinstance(entry, dict) else None
+    if not isinstance(rect, list) or len(rect) != 4:
+        reason = f"found {shown(entry)}"
+    else:
+        try:
+            return Box(*map(_coordinate, rect))
+        except (TypeError, ValueError) as error:
+            reason = _reason(error)
     raise AvatarError(f'{path}: entry "{index}" is not usable ({reason}), {expected}.')

@@ -227,11 +227,17 @@ def check_output(path: str | Path) -> Path:
     """An output's path, told before the work where nothing can be written under it.
 
     Raises:
-        OutputError: it is empty, or its folder is not there or cannot be written in.
+        OutputError: it is empty or no name, or its folder is not there or cannot be written in.
     """
     if not str(path):
         raise OutputError("the output's name is empty, expected a file or folder name.")
     path = Path(path)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise cannot_write(path, error) from error
     parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
         raise OutputError(f"{path}: its folder {parent} does not exist.")

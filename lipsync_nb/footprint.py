@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
+from .arrays import shown
 from .avatar import Avatar
 from .cache import PlanarFrames, Template, estimate_template, patch_of
 from .errors import ConfigError
@@ -19,6 +20,7 @@ from .records import Box, ImageArray, Pixels
 from .rich import RichResult
 
 # The origin: 353 MB for 100 frames of 1280x720.
+MOST_FRAMES = 10**12
 ORIGIN_BYTES_PER_PIXEL = 353e6 / 100 / (1280 * 720)
 
 
@@ -69,13 +71,14 @@ def memory_table(
     of the free memory is reckoned alone.
 
     Raises:
-        ConfigError: no length, or one below 1.
+        ConfigError: no length, or one that is not within 1 and `MOST_FRAMES`.
 
     Example:
         >>> print(memory_table(load_avatar("demo")))
     """
-    if not frames or min(frames) < 1:
-        raise ConfigError(f"frames: found {list(frames)}, expected lengths of 1 or more.")
+    if not frames or min(frames) < 1 or max(frames) > MOST_FRAMES:
+        found = shown(list(frames))
+        raise ConfigError(f"frames: found {found}, expected lengths of 1 to {MOST_FRAMES}.")
     rows = [_row(avatar, n, p, measure) for n in frames for p in ("bgr", "i420")]
     return MemoryTable(tuple(row for row in rows if row is not None))
 
@@ -83,18 +86,23 @@ def memory_table(
 def _row(avatar: Avatar, count: int, pixels: Pixels, measure: bool) -> MemoryRow | None:
     if pixels == "i420" and (avatar.width % 2 or avatar.height % 2):
         return None
-    boxes = list(itertools.islice(itertools.cycle(avatar.boxes), count))
-    estimate = estimate_template(
-        avatar.width, avatar.height, boxes, "memory", pixels, avatar.spec
-    ).total_bytes
+    rounds, rest = divmod(count, len(avatar))
+    estimate = rounds * _estimate(avatar, len(avatar), pixels) + _estimate(avatar, rest, pixels)
     fits = estimate < free_memory_bytes() // 2
-    measured = _measured(avatar, boxes, pixels) if measure and fits else None
+    measured = _measured(avatar, count, pixels) if measure and fits else None
     origin = round(ORIGIN_BYTES_PER_PIXEL * avatar.width * avatar.height * count)
     return MemoryRow(count, pixels, estimate, measured, origin)
 
 
-def _measured(avatar: Avatar, boxes: list[Box], pixels: Pixels) -> int:
+def _estimate(avatar: Avatar, count: int, pixels: Pixels) -> int:
+    """Bytes of a template of the avatar's first frames."""
+    boxes, size = avatar.boxes[:count], (avatar.width, avatar.height)
+    return estimate_template(*size, boxes, "memory", pixels, avatar.spec).total_bytes
+
+
+def _measured(avatar: Avatar, count: int, pixels: Pixels) -> int:
     """Bytes that the process grows by when a template is opened and each of its frames used."""
+    boxes = list(itertools.islice(itertools.cycle(avatar.boxes), count))
     gc.collect()
     process = psutil.Process()
     before = process.memory_info().rss

@@ -37,7 +37,16 @@ from .kept_networks import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
 from .network_files import read_network
 from .network_store import Files, NetworkStore, Result
 from .normal_form import OutputRange, normal_form
-from .painters import Inputs, Painter, PlainPainter, Remarks, Share, SplitPainter, WholePainter
+from .painters import (
+    Inputs,
+    Painter,
+    PlainPainter,
+    Remarks,
+    Share,
+    SplitPainter,
+    WholePainter,
+    within_memory,
+)
 from .preparation import Arithmetic, prepare_halves, prepare_whole
 from .records import (
     FEATURE_SIZE,
@@ -76,14 +85,17 @@ def open_generator(
         NetworkError, ProviderError, NotFoundError: see `OnnxNetwork`.
         SpeechError: the track has NaN or infinity in it.
     """
-    if avatar.generator is None:
-        raise _no_generator(avatar)
+    path = avatar.require_generator()
     _check_track(track)
     inputs = Inputs(template, track, config.audio_edges)
-    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan)
+    fused = config.prepare and not why_not_fused(config, plan)
+    config, missed = within_memory(path, template, config, plan, fused)
+    opener = _Opener(avatar, path, inputs, order, config, plan)
     if not config.prepare:
-        return opener.plain(Remarks(("network: used as its file is.",)))
-    return opener.best()
+        return opener.plain(Remarks(("network: used as its file is.",), missed))
+    painter = opener.best()
+    painter.shortfalls = (*missed, *painter.shortfalls)
+    return painter
 
 
 def _check_track(track: FloatArray) -> None:
@@ -395,11 +407,10 @@ def generator_source(avatar: Avatar, template: Template) -> tuple[bytes, tuple[s
     Raises:
         NetworkError, NotFoundError: see `open_generator`.
     """
-    if avatar.generator is None:
-        raise _no_generator(avatar)
+    path = avatar.require_generator()
     inputs = Inputs(template, np.zeros((1, FEATURE_SIZE), np.float32), "zero")
     config, order = RenderConfig(), np.zeros(1, np.int64)
-    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
+    opener = _Opener(avatar, path, inputs, order, config, plan_threads(config))
     source = opener.source()
     return source.model, source.names
 
@@ -415,12 +426,11 @@ def network_of_a_frame(
     Raises:
         NetworkError, NotFoundError: see `open_generator`.
     """
-    if avatar.generator is None:
-        raise _no_generator(avatar)
+    path = avatar.require_generator()
     inputs = Inputs(template, track, config.audio_edges)
-    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
+    opener = _Opener(avatar, path, inputs, order, config, plan_threads(config))
     if not config.prepare:
-        return "the file", read_network(avatar.generator)
+        return "the file", read_network(path)
     source = opener.source()
     if config.feature_cache != "off":
         with suppress(NetworkError):
@@ -432,10 +442,3 @@ def network_of_a_frame(
 
 def _reason(error: NetworkError) -> str:
     return str(error).rstrip(".")
-
-
-def _no_generator(avatar: Avatar) -> NetworkError:
-    return NetworkError(
-        f"{avatar.path}: found no generator network, expected models/generator.onnx "
-        "or generator=..."
-    )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from .errors import AvatarError
+
+MOST_PIXELS = 100_000_000
+_BYTES_A_PIXEL = 6  # a picture in BGR, and the decoder's own
 _CGROUPS, _OWN_CGROUP, _MEMINFO = "/sys/fs/cgroup", "/proc/self/cgroup", "/proc/meminfo"
+_OWN_PAGES = "/proc/self/statm"
 _UNKNOWN = 1 << 62
 
 _Left = Callable[[Path], int | None]
@@ -16,15 +22,31 @@ _Left = Callable[[Path], int | None]
 def free_memory_bytes(root: Path = Path("/")) -> int:
     """RAM that is free or can be freed, by the system's word; very much where it gives none.
 
-    The least of what the machine has, and of what each control group (a container, a batch job)
-    that holds this process has left. Formats: proc(5), and the kernel's cgroup-v1 and cgroup-v2
-    documents.
+    The least of what the machine has, of what each control group (a container, a batch job) that
+    holds this process has left, and of its own limit (``ulimit -v``). Formats: proc(5), and the
+    kernel's cgroup-v1 and cgroup-v2 documents.
 
     Args:
         root: where ``proc`` and ``sys`` are looked for.
     """
-    found = [_of_machine(root), *_of_groups(root)]
+    found = [_of_machine(root), *_of_groups(root), _of_process(root)]
     return min([value for value in found if value is not None], default=_UNKNOWN)
+
+
+def check_pixels(path: str | Path, width: int, height: int) -> None:
+    """Check a picture's size before it is decoded.
+
+    Raises:
+        AvatarError: it has too many pixels, or takes more memory than is free.
+    """
+    pixels, size = width * height, f"{width}x{height}"
+    if pixels > MOST_PIXELS:
+        most = MOST_PIXELS // 1_000_000
+        raise AvatarError(f"{path}: is {size} pixels, expected at most {most} million.")
+    needed, free = pixels * _BYTES_A_PIXEL, free_memory_bytes()
+    if needed > free:
+        found = f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+        raise AvatarError(f"{path}: is {size} pixels, which take {found}.")
 
 
 def _of_machine(root: Path) -> int | None:
@@ -35,6 +57,21 @@ def _of_machine(root: Path) -> int | None:
     with suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def _of_process(root: Path) -> int | None:
+    """What is left of the addresses that this process may have; None: they are not limited."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return None
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(_under(root, _OWN_PAGES).read_text(encoding="ascii").split()[0])
+        return max(0, most - pages * os.sysconf("SC_PAGE_SIZE"))
+    return most
 
 
 def _of_groups(root: Path) -> list[int]:

@@ -13,7 +13,6 @@ from typing import Any
 from .audio import speech_features
 from .avatar import Avatar
 from .batching import iter_batches, template_order
-from .errors import NetworkError
 from .inference import Generator, audio_encoder
 from .machine import PeakMemory
 from .origin import ORIGIN_STAGES, render_origin
@@ -181,11 +180,10 @@ class Meter:
     def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
         """Only the network's own runs count, on batches of 4 that are made between them."""
         timings = Timings()
-        if avatar.generator is None:
-            raise NetworkError(f"{avatar.path}: found no generator network.")
+        path = avatar.require_generator()
         with timings.stage("open"):
             template = avatar.open_template("memory", "bgr")
-            generator = Generator(avatar.generator, avatar.spec, num_threads=available_cores())
+            generator = Generator(path, avatar.spec, num_threads=available_cores())
             encoder = None
             if self.speech.features is None and avatar.audio_encoder is not None:
                 encoder = audio_encoder(avatar.audio_encoder)

@@ -12,6 +12,7 @@ import onnx
 from onnx import helper
 
 from .errors import NetworkError, NotFoundError
+from .input_files import check_regular, open_file
 from .runtime import ort
 
 # Protocol buffers end there, and ONNX Runtime takes a network in one of them.
@@ -29,11 +30,15 @@ def read_network(path: Path) -> bytes:
         NetworkError: it cannot be read, is larger than 2 GB, or its weights lie elsewhere or are
             incomplete.
     """
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such network.")
-    _check_size(path, path.stat().st_size)
     try:
-        model = path.read_bytes()
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"{path}: no such network.") from error
+    _check_size(path, status.st_size)
+    try:
+        check_regular(status.st_mode)
+        with open_file(path) as file:
+            model = file.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise NetworkError(f"{path}: cannot be read ({error.strerror or error}).") from error
     # Every reference to such a file has this key.
@@ -95,7 +100,7 @@ def _read_weights(path: Path, tensor: onnx.TensorProto) -> bytes:
     file, wanted = _weights_file(path, entries.get("location", "")), _bytes_of(tensor)
     try:
         start, length = int(entries.get("offset", 0)), int(entries.get("length", wanted))
-        with open(file, "rb") as source:
+        with open_file(file) as source:
             source.seek(start)
             content = source.read(wanted)
     except FileNotFoundError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from .batching import make_batch
+from .batching import USUAL_BATCH, batch_within_memory, make_batch
 from .cache import Template
 from .features import FeatureCache
 from .inference import (
@@ -20,6 +22,7 @@ from .inference import (
     first_provider,
     generator_inputs,
 )
+from .network_files import read_network
 from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
 from .threads import ThreadPlan
 
@@ -90,6 +93,28 @@ class Share:
         if first_provider(config.provider) == CPU:
             return cls(plan.streams, config.batch_size or CPU_BATCH)
         return cls(config.streams or 1, config.batch_size or GPU_BATCH)
+
+
+def within_memory(
+    path: Path, template: Template, config: RenderConfig, plan: ThreadPlan, is_fused: bool
+) -> tuple[RenderConfig, tuple[str, ...]]:
+    """A configuration whose batches the free memory has room for, and what that misses.
+
+    See `batch_within_memory`.
+    """
+    share = Share.of(config, plan)
+    is_usual = max(share.streams, share.batch_size) <= USUAL_BATCH
+    if is_usual or first_provider(config.provider) != CPU:
+        return config, ()
+    size, missed = batch_within_memory(
+        read_network(path),
+        template.spec,
+        share.streams,
+        share.batch_size,
+        math.prod(template.shape),
+        is_fused,
+    )
+    return (replace(config, batch_size=size), (missed,)) if missed else (config, ())
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
+from .containers import open_alone
 from .errors import AvatarError
 from .imaging import decode_image
-from .limits import free_memory_bytes
+from .input_files import read_file
+from .limits import check_pixels
 from .records import ImageArray
 
-MOST_PIXELS = 100_000_000
-_BYTES_A_PIXEL = 6  # OpenCV's picture, and the decoder's own
+MOST_BYTES = 2**30
 
 # A marker within a scan's data: neither a stuffed byte, nor a restart, nor a fill byte.
 _MARKER = re.compile(rb"\xff(?![\x00\xd0-\xd7\xff])", re.DOTALL)
 _SOI, _EOI, _SOS = b"\xff\xd8", 0xD9, 0xDA
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_ARITHMETIC = 0xC9  # from there on: bits are not whole
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PNG = b"\x89PNG\r\n\x1a\n"
+# What a decoder makes of a byte at most: pixels of a JPEG (a bit for 8x8 of them), and bytes of
+# zlib's stream (RFC 1951: 258 of them for two bits).
+_MOST_PIXELS_A_BYTE, _MOST_BYTES_A_BYTE = 512, 1032
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,16 @@ class PictureHead:
         width, height: as stored, in pixels; 0 where it breaks off before that.
         end: where its picture ends, in bytes; None: its end is missing.
         is_progressive: a JPEG of several scans.
+        is_damaged: a part that the picture needs differs from its check sum.
+        least_bytes: what so many pixels take in this format, however even they are.
     """
 
     width: int
     height: int
     end: int | None
     is_progressive: bool = False
+    is_damaged: bool = False
+    least_bytes: int = 0
 
 
 def read_picture(path: Path) -> ImageArray:
@@ -47,33 +58,18 @@ def read_picture(path: Path) -> ImageArray:
     Raises:
         AvatarError: it is not readable, truncated, or too large for this machine.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise AvatarError(f"{path}: cannot be read ({error.strerror}).") from error
-    head = head_of(data)
-    if head is not None:
-        _check_size(path, head)
-    if head is not None and head.end is None:
+    data = read_file(path, AvatarError, MOST_BYTES)
+    head = head_of(data) or _head_by_ffmpeg(data)
+    if head is None:
+        raise AvatarError(f"{path}: not a readable picture.")
+    check_pixels(path, head.width, head.height)
+    if head.end is None or len(data) < head.least_bytes:
         raise AvatarError(f"{path}: the picture is truncated.")
-    image = decode_image(data)
-    if image is None:
-        reason = "not a readable picture" if head is None else "the picture is damaged or truncated"
-        raise AvatarError(f"{path}: {reason}.")
-    if head is not None and data[:2] == _SOI and _lacks_data(data, head, image):
+    if head.is_damaged or (image := decode_image(data)) is None:
+        raise AvatarError(f"{path}: the picture is damaged or truncated.")
+    if data[:2] == _SOI and _lacks_data(data, head, image):
         raise AvatarError(f"{path}: the picture is truncated.")
     return image
-
-
-def _check_size(path: Path, head: PictureHead) -> None:
-    pixels, size = head.width * head.height, f"{head.width}x{head.height}"
-    if pixels > MOST_PIXELS:
-        most = MOST_PIXELS // 1_000_000
-        raise AvatarError(f"{path}: is {size} pixels, expected at most {most} million.")
-    needed, free = pixels * _BYTES_A_PIXEL, free_memory_bytes()
-    if needed > free:
-        found = f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
-        raise AvatarError(f"{path}: is {size} pixels, which take {found}.")
 
 
 def head_of(data: bytes) -> PictureHead | None:
@@ -86,17 +82,18 @@ def head_of(data: bytes) -> PictureHead | None:
 
 def _jpeg(data: bytes) -> PictureHead:
     """Marker by marker (ITU-T T.81, annex B), over thumbnails within segments."""
-    width = height = 0
+    width = height = least = 0
     progressive = False
     at = 2
     while (found := _MARKER.search(data, at)) and found.start() + 1 < len(data):
         marker, at = data[found.start() + 1], found.start() + 2
         if marker == _EOI:
-            return PictureHead(width, height, at, progressive)
+            return PictureHead(width, height, at, progressive, least_bytes=least)
         if marker in _FRAMES and at + 7 <= len(data):
             height = int.from_bytes(data[at + 3 : at + 5], "big")
             width = int.from_bytes(data[at + 5 : at + 7], "big")
             progressive = marker in _PROGRESSIVE
+            least = width * height // _MOST_PIXELS_A_BYTE if marker < _ARITHMETIC else 0
         if marker != 0x01:
             at += int.from_bytes(data[at : at + 2], "big")
     return PictureHead(width, height, None, progressive)
@@ -105,12 +102,18 @@ def _jpeg(data: bytes) -> PictureHead:
 def _png(data: bytes) -> PictureHead:
     """Chunk by chunk (W3C PNG, 5.3)."""
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    at = len(_PNG)
+    at, damaged = len(_PNG), False
     while at + 12 <= len(data):
-        kind = data[at + 4 : at + 8]
+        kind, start = data[at + 4 : at + 8], at + 4
         at += 12 + int.from_bytes(data[at : at + 4], "big")
+        # Chunks whose name begins with a small letter are passed over by decoders.
+        if kind[:1].isupper() and at <= len(data):
+            found = zlib.crc32(memoryview(data)[start : at - 4])
+            damaged |= found != int.from_bytes(data[at - 4 : at], "big")
         if kind == b"IEND":
-            return PictureHead(width, height, at if at <= len(data) else None)
+            end = at if at <= len(data) else None
+            least = height * (1 + width * data[24] // 8) // _MOST_BYTES_A_BYTE
+            return PictureHead(width, height, end, is_damaged=damaged, least_bytes=least)
     return PictureHead(width, height, None)
 
 
@@ -138,6 +141,18 @@ def _bmp(data: bytes) -> PictureHead:
     if data[14:18] == b"\x0c\0\0\0":
         width, height = (int.from_bytes(data[i : i + 2], "little") for i in (18, 20))
     return PictureHead(abs(width), abs(height), len(data))
+
+
+def _head_by_ffmpeg(data: bytes) -> PictureHead | None:
+    """Of any other format; None where ffmpeg finds no picture, or one beyond its own limits."""
+    try:
+        with open_alone(io.BytesIO(data)) as container:
+            for stream in container.streams.video:
+                if stream.codec_context is not None and stream.width and stream.height:
+                    return PictureHead(stream.width, stream.height, len(data))
+    except (av.FFmpegError, OSError, ValueError):
+        pass
+    return None
 
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], PictureHead | None]], ...] = (

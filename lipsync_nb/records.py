@@ -17,6 +17,7 @@ from .arrays import (
     ImageArray,
     IndexArray,
     checked_sound_array,
+    shown,
 )
 from .errors import AvatarError, ConfigError, SpeechError
 from .rich import Rich
@@ -381,7 +382,7 @@ class RenderConfig(Rich):
         group="speed",
     )
     max_frames: int = _option(
-        0, "stop after so many frames (0: the whole speech)", min=0, group="template"
+        0, "stop after so many frames (0: the whole speech)", min=0, max=10**9, group="template"
     )
     image_format: Literal["jpg", "png"] = _option(
         "jpg", "pictures of a folder of frames", group="output"
@@ -429,18 +430,18 @@ def option_choices(name: str) -> tuple[str, ...]:
 
 def _check_option(option: Field[Any], value: Any) -> None:
     name, choices = option.name, option_choices(option.name)
-    if choices and value not in choices:
-        raise ConfigError(f"{name}: found {value!r}, expected one of {', '.join(choices)}.")
+    if choices and not (isinstance(value, str) and value in choices):
+        raise ConfigError(f"{name}: found {shown(value)}, expected one of {', '.join(choices)}.")
     if choices:
         return
     if isinstance(option.default, bool):
         if not isinstance(value, bool):
-            raise ConfigError(f"{name}: found {value!r}, expected True or False.")
+            raise ConfigError(f"{name}: found {shown(value)}, expected True or False.")
         return
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ConfigError(f"{name}: found {value!r}, expected a whole number.")
+        raise ConfigError(f"{name}: found {shown(value)}, expected a whole number.")
     low, high = option.metadata.get("min"), option.metadata.get("max")
     if low is not None and value < low:
-        raise ConfigError(f"{name}: found {value}, expected at least {low}.")
+        raise ConfigError(f"{name}: found {shown(value)}, expected at least {low}.")
     if high is not None and value > high:
-        raise ConfigError(f"{name}: found {value}, expected at most {high}.")
+        raise ConfigError(f"{name}: found {shown(value)}, expected at most {high}.")

@@ -63,7 +63,7 @@ def open_sink(
     Raises:
         OutputError: another suffix, or a place that cannot be written.
     """
-    path = Path(path)
+    path = check_output(path)
     if path.suffix.lower() == ".mp4":
         return Mp4Sink(path, speech, fps, config, threads, pixel_aspect)
     if path.suffix == "" or path.is_dir():

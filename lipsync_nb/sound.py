@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tempfile
 import threading
@@ -19,6 +20,7 @@ import soxr
 
 from .containers import open_alone
 from .errors import NotFoundError, SpeechError
+from .input_files import open_file, what_it_is
 from .records import AnyArray, FloatArray
 from .sound_times import (
     TIMED,
@@ -33,6 +35,10 @@ from .sound_times import (
 _IN_MEMORY_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 _MOST_ERRORS_IN_A_ROW = 1000
+# Outside of it no speech is to be heard, and resampling takes a second of it at a time.
+_LOWEST_RATE, _HIGHEST_RATE = 1000, 1_000_000
+# Lossy decoders give bursts where their packets are damaged; players cut them off.
+_LOUDEST_OF_LOSSY = 4.0
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _LEFT, _RIGHT = ("FL", "SL", "BL", "TFL", "TBL", "WL"), ("FR", "SR", "BR", "TFR", "TBR", "WR")
 
@@ -59,7 +65,7 @@ class Recording:
         self._lock = threading.Lock()
         check_sound_file(path)
         try:
-            with open(path, "rb") as source:
+            with open_file(path) as source:
                 self._keep(source, os.fstat(source.fileno()).st_size)
         except OSError as error:
             raise SpeechError(f"{path}: cannot be read ({error.strerror or error}).") from error
@@ -69,11 +75,24 @@ class Recording:
         if expected_bytes <= _IN_MEMORY_BYTES:
             self._file = io.BytesIO(source.read())
         else:
+            self._check_large(source, expected_bytes)
             self._file = tempfile.TemporaryFile(prefix="lipsync_nb-")  # noqa: SIM115
             while chunk := source.read(_CHUNK_BYTES):
                 self._file.write(chunk)
         self.num_bytes = self._file.seek(0, os.SEEK_END)
         weakref.finalize(self, self._file.close)
+
+    def _check_large(self, source: BinaryIO, expected_bytes: int) -> None:
+        """Look into a large file, and at the room for its copy, before it is copied."""
+        try:
+            open_alone(source).close()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _not_decodable(self.name, error) from error
+        source.seek(0)
+        place = tempfile.gettempdir()
+        if expected_bytes > (free := shutil.disk_usage(place).free):
+            found = f"takes {expected_bytes / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+            raise SpeechError(f"{self.name}: its copy in {place} {found}.")
 
     def read_at(self, position: int, count: int) -> bytes:
         """Bytes from a position on; fewer at the end."""
@@ -102,9 +121,13 @@ def check_sound_file(path: Path) -> Path:
     except (OSError, ValueError) as error:
         raise NotFoundError(f"{path}: no such speech file.") from error
     if not stat.S_ISREG(kind):
-        what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
-        raise SpeechError(f"{path}: is {what}, expected a sound file.")
+        raise SpeechError(f"{path}: is {what_it_is(kind)}, expected a sound file.")
     return path
+
+
+def _not_decodable(name: str, error: Exception) -> SpeechError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return SpeechError(f"{name}: not decodable as sound ({reason}).")
 
 
 class _Reader:
@@ -221,9 +244,8 @@ class Decoded:
     def _opened(self) -> Any:
         try:
             return open_alone(_Reader(self.recording))
-        except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise self._error(f"not decodable as sound ({reason})") from error
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _not_decodable(self.recording.name, error) from error
 
     def _track(self, container: Any, stream: Any) -> Iterator[Block]:
         timed = container.format.name in TIMED
@@ -232,7 +254,7 @@ class Decoded:
             self.announced_seconds = seconds_by_header(self.recording.read_at(0, WAV_HEADER_BYTES))
         clock = Clock(first_moment(container) if timed else None)
         for frame in self._frames(container, stream):
-            block = self._block(frame)
+            block = self._block(frame, stream.codec_context.name.startswith("pcm_"))
             length = block.samples.shape[1] / block.rate
             if timed and frame.pts is not None:
                 time = float(frame.pts * frame.time_base)
@@ -241,11 +263,12 @@ class Decoded:
             yield block
 
     def _silence(self, seconds: float, block: Block) -> Iterator[Block]:
-        if seconds:
-            zeros = np.zeros((len(block.samples), round(seconds * block.rate)), np.float32)
-            given = zeros.shape[1] / block.rate
-            self.silent_seconds += given if self.seconds else 0.0
-            self.seconds += given
+        is_gap, count = bool(self.seconds), round(seconds * block.rate)
+        for start in range(0, count, block.rate):
+            length = min(block.rate, count - start)
+            zeros = np.zeros((len(block.samples), length), np.float32)
+            self.silent_seconds += length / block.rate if is_gap else 0.0
+            self.seconds += length / block.rate
             yield Block(zeros, block.rate, block.layout)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
@@ -269,6 +292,11 @@ class Decoded:
                 self.lost_seconds += packet_seconds(packet)
                 in_a_row += 1
                 continue
+            wrong = [f.sample_rate for f in frames if not _is_usual(f.sample_rate)]
+            if wrong:
+                self._note(ValueError(_wrong_rate(wrong[0])))
+                in_a_row += 1
+                continue
             in_a_row = 0
             yield from frames
 
@@ -277,7 +305,7 @@ class Decoded:
             self._first_error = getattr(error, "strerror", None) or str(error)
         self.lost_packets += 1
 
-    def _block(self, frame: av.AudioFrame) -> Block:
+    def _block(self, frame: av.AudioFrame, is_pcm: bool) -> Block:
         layout = tuple(channel.name for channel in frame.layout.channels)
         samples = _as_float(frame)
         if not np.isfinite(samples).all():
@@ -285,7 +313,17 @@ class Decoded:
                 f"holds samples that are not finite, about {self.seconds:.2f} s after its start; "
                 "expected -1..1"
             )
+        if not is_pcm:
+            samples = samples.clip(-_LOUDEST_OF_LOSSY, _LOUDEST_OF_LOSSY)
         return Block(samples, frame.sample_rate, layout)
+
+
+def _is_usual(rate: int) -> bool:
+    return _LOWEST_RATE <= rate <= _HIGHEST_RATE
+
+
+def _wrong_rate(rate: int) -> str:
+    return f"found {rate} samples a second, expected {_LOWEST_RATE} to {_HIGHEST_RATE}"
 
 
 def _as_float(frame: av.AudioFrame) -> FloatArray:

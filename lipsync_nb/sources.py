@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def find_frames(root: Path, fps: int = SYNCTALK_328.fps) -> FrameSource:
     if (root / PICTURES_FOLDER).is_dir():
         return FrameSource(tuple(numbered(root / PICTURES_FOLDER, IMAGE_SUFFIXES)), False, fps)
     video = root / VIDEO_FILE
-    if video.is_file():
+    if os.path.lexists(video):
         return FrameSource((video,), True, fps)
     raise AvatarError(
         f"{root}: found no frames, expected {PICTURES_FOLDER}/ with pictures or {VIDEO_FILE}."
@@ -222,7 +223,11 @@ def numbered(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     Raises:
         AvatarError: there are none, one is missing, or two bear the same number.
     """
-    files = [f for f in folder.iterdir() if f.suffix.lower() in suffixes and f.stem.isdecimal()]
+    try:
+        found = list(folder.iterdir())
+    except OSError as error:
+        raise AvatarError(f"{folder}: cannot be read ({error.strerror}).") from error
+    files = [f for f in found if f.suffix.lower() in suffixes and f.stem.isdecimal()]
     if not files:
         raise AvatarError(
             f"{folder}: found no numbered files, expected 0{suffixes[0]}, 1{suffixes[0]}, ..."

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .avatar import Avatar
-from .errors import BenchmarkError, NetworkError
+from .errors import BenchmarkError
 from .files import user_cache_folders
 from .kept_files import clear_places, parsed, read_kept, reason_of, set_aside, trusted_owners
 from .machine import environment
@@ -188,10 +188,9 @@ class _Search:
 
 def _digest(avatar: Avatar, base: RenderConfig) -> str:
     """Of all that the speed depends on."""
-    if avatar.generator is None:
-        raise NetworkError(f"{avatar.path}: found no generator network.")
+    generator = avatar.require_generator()
     machine = {key: text for key, text in environment().items() if key != "date"}
-    network = hashlib.sha256(avatar.generator.read_bytes()).hexdigest()
+    network = hashlib.sha256(generator.read_bytes()).hexdigest()
     box = avatar.boxes[0]
     what = (machine, network, avatar.width, avatar.height, box.width, box.height, base)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:24]

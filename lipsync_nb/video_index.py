@@ -18,6 +18,8 @@ import numpy as np
 from .containers import open_alone
 from .errors import AvatarError
 from .imaging import Turn
+from .input_files import check_regular
+from .limits import MOST_PIXELS, check_pixels
 from .nal_units import is_entry_h264, is_entry_hevc
 
 _MATRIX = "DISPLAYMATRIX"
@@ -55,10 +57,22 @@ class OpenVideo:
             self.close()
             raise AvatarError(f"{path}: found no pictures, expected a video.")
         self.stream: Any = self.container.streams.video[0]
+        self._check_stream()
+        # A frame may be larger than its container says.
+        self.stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         if threaded:
             self.stream.thread_type = "AUTO"
         else:
             self.stream.codec_context.thread_count = 1
+
+    def _check_stream(self) -> None:
+        try:
+            if self.stream.codec_context is None:
+                raise AvatarError(f"{self.path}: is in a format that cannot be decoded here.")
+            check_pixels(self.path, self.stream.width, self.stream.height)
+        except AvatarError:
+            self.close()
+            raise
 
     def __enter__(self) -> OpenVideo:
         return self
@@ -99,7 +113,9 @@ class _Bytes:
 
     def __init__(self, path: str | Path) -> None:
         self._handle: int | None = None
-        self._handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        self._handle = os.open(path, os.O_RDONLY | flags)
+        check_regular(self.status().st_mode)
 
     def read(self, count: int) -> bytes:
         return os.read(self._open_handle, count)

@@ -11,11 +11,11 @@ from typing import Any
 from .avatar import Avatar
 from .errors import BenchmarkError, ConfigError
 from .machine import environment
-from .measuring import BARE_NETWORK, Meter, Run, RunProgress, Spread, run_of
+from .measuring import BARE_NETWORK, Meter, Run, RunProgress, Spread
 from .origin import ORIGIN_STAGES
 from .presets import PRESETS, preset
 from .records import RenderConfig, Speech
-from .results import read_results, readable, write_results
+from .results import read_results, record_of, write_results
 from .rich import RichResult
 from .timing import StageRow
 
@@ -27,10 +27,27 @@ class Benchmark(RichResult):
     Attributes:
         runs: in the order in which they ran.
         environment: machine, versions and date, as texts.
+
+    Raises:
+        BenchmarkError: there are no runs, or not a first one and as many repeats of each.
     """
 
     runs: tuple[Run, ...]
     environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        repeats: dict[str, list[int]] = {}
+        for run in self.runs:
+            repeats.setdefault(run.name, []).append(run.repeat)
+        if not repeats:
+            raise BenchmarkError("runs: found none, expected two or more.")
+        expected = list(range(max(2, *(len(found) for found in repeats.values()))))
+        for name, found in repeats.items():
+            if sorted(found) != expected:
+                raise BenchmarkError(
+                    f"runs: found repeats {_listed(found)} of {name!r}, "
+                    f"expected {_listed(expected)}."
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,7 +67,7 @@ class Benchmark(RichResult):
 
     def first(self, name: str) -> Run:
         """The first run of a configuration, which filled the caches."""
-        return next(run for run in self.runs if run.name == name)
+        return next(run for run in self.runs if run.name == name and not run.repeat)
 
     def fps(self, name: str) -> Spread:
         """Frames a second of the steady work."""
@@ -95,13 +112,14 @@ class Benchmark(RichResult):
             NotFoundError: there is no such file.
             BenchmarkError: it is not such a file, or from another version.
         """
-        with readable(path, "benchmark"):
-            data = read_results(path, "benchmark")
-            runs = tuple(run_of(entry) for entry in data["runs"])
-            return cls(runs, data["environment"])
+        return record_of(cls, read_results(path, "benchmark"), path)
 
     def __str__(self) -> str:
         return "\n".join([*_head(self), *(_line(self, name) for name in self.names), *_foot(self)])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:9])) + (" and more" if len(numbers) > 9 else "")
 
 
 def _head(result: Benchmark) -> list[str]:

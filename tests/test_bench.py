@@ -126,10 +126,10 @@ def test_bad_requests(
         ("{", "not a file of results"),
         ('{"kind": "sweep", "version": 2}', "found results of kind 'sweep', expected 'benchmark'"),
         ('{"kind": "benchmark", "version": 1}', "is of version 1, expected 2"),
-        ('{"kind": "benchmark", "version": 2}', "found a damaged entry"),
+        ('{"kind": "benchmark", "version": 2}', "runs: is missing"),
         (
             json.dumps({"kind": "benchmark", "version": 2, "runs": [{}], "environment": {}}),
-            "found a damaged entry",
+            r"runs\[0\]\.name: is missing",
         ),
     ],
 )

@@ -100,6 +100,8 @@ def _(avatar: Avatar) -> Markup:
 def _file(path: Path | None) -> str:
     if path is None:
         return "none"
+    if not path.is_file():
+        return f"{path.name}, not there any more"
     return f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
 
 
@@ -188,10 +190,10 @@ def _(result: RenderResult) -> Markup:
 
 
 def _output(path: Path) -> Markup:
-    if not path.exists():
-        return element("p", f"{path} is not there any more.")
     if path.is_file():
         return video_html(path)
+    if not path.is_dir():
+        return element("p", f"{path} is not there any more.")
     files = sorted(file for file in path.iterdir() if file.suffix in (".jpg", ".png"))
     chosen = np.linspace(0, len(files) - 1, min(_SHEET_FRAMES, len(files))).astype(int).tolist()
     pictures = [

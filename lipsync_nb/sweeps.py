@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,7 @@ class Sweep(RichResult):
         """The fields that were swept."""
         return tuple(self.rows[0].values)
 
-    @property
+    @cached_property
     def measured(self) -> list[SweepRow]:
         """The rows that were measured, the fastest first."""
         found = [(row.fps.median, row) for row in self.rows if row.fps is not None]
@@ -135,7 +136,7 @@ class Sweep(RichResult):
             raise BenchmarkError(f"found no configuration that runs: {' '.join(reasons)}")
         return self.measured[0]
 
-    @property
+    @cached_property
     def ties(self) -> list[SweepRow]:
         """Rows whose difference to the best is smaller than the spread."""
         best = Spread.of([run.fps for run in self.best.runs])

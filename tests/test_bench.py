@@ -100,6 +100,13 @@ def test_own_configurations_have_their_names(avatar: lnb.Avatar, speech: lnb.Spe
     assert seen[-1] == ("engine, repeat 1", 4, 4)
 
 
+def test_a_name_given_twice_counts_once(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
+    result = lnb.benchmark(avatar, speech, ["cached", "cached"], repeats=1, max_frames=2)
+    assert [(run.name, run.repeat) for run in result.runs] == [("cached", 0), ("cached", 1)]
+    with pytest.raises(BenchmarkError, match="found 1 steps"):
+        lnb.story(avatar, speech, steps=["cached", "cached"])
+
+
 @pytest.mark.parametrize(
     ("configs", "repeats", "error", "message"),
     [

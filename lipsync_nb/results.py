@@ -157,7 +157,9 @@ def _record(kind: Any, data: object, place: str) -> Any:
 
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+    """Types of a record's fields; what belongs to its class is none of them."""
+    hints = get_type_hints(kind)
+    return {option.name: hints[option.name] for option in fields(kind)}
 
 
 def _at(place: str, name: str, between: str = ".") -> str:

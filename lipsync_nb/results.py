@@ -82,31 +82,31 @@ def read_results(path: str | Path, kind: str) -> dict[str, Any]:
 
 def _content(path: str | Path) -> bytes:
     """The bytes of a regular file of a sane size: others may never end."""
+    content = b""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise BenchmarkError(f"{path}: found no regular file, expected a file of results.")
-        with open(path, "rb") as file:
-            content = file.read(min(status.st_size, MOST_BYTES) + 1)
+        is_file, size = stat.S_ISREG(status.st_mode), status.st_size
+        if is_file and size <= MOST_BYTES:
+            with open(path, "rb") as file:
+                content = file.read(size + 1)
     except FileNotFoundError as error:
         raise NotFoundError(f"{path}: no such file of results.") from error
-    except BenchmarkError:
-        raise
     except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path}: not a file of results ({error}).") from error
-    if max(status.st_size, len(content)) > MOST_BYTES:
-        found, most = status.st_size / 1e6, MOST_BYTES / 1e6
-        text = f"found {found:.0f} MB, expected a file of results of at most {most:.0f} MB"
+    if not is_file:
+        raise BenchmarkError(f"{path}: found no regular file, expected a file of results.")
+    if size > MOST_BYTES:
+        text = f"found {size / 1e6:.0f} MB, expected results of at most {MOST_BYTES / 1e6:.0f} MB"
         raise BenchmarkError(f"{path}: {text}.")
     return content
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"found {_SHORT.repr(double)} twice in one object")
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"found {_SHORT.repr(name)} twice in one object")
+        made[name] = value
     return made
 
 

@@ -250,6 +250,12 @@ def test_what_is_no_results_is_named(content: bytes, tmp_path: Path) -> None:
         read(tmp_path / "file.json", content)
 
 
+def test_a_name_that_comes_twice_among_many_is_found_at_once(tmp_path: Path) -> None:
+    names = ", ".join(f'"{number}": 0' for number in [*range(200_000), 199_999])
+    with pytest.raises(BenchmarkError, match="found '199999' twice in one object"):
+        read(tmp_path / "file.json", f"{{{names}}}".encode())
+
+
 def test_a_mark_of_the_byte_order_does_no_harm(tmp_path: Path) -> None:
     plain = json.dumps(entries()).encode()
     marked = read(tmp_path / "marked.json", b"\xef\xbb\xbf" + plain)

@@ -22,7 +22,7 @@ from lipsync_nb.rich import Rich
 from lipsync_nb.sweeps import SweepRow
 from lipsync_nb.timing import Lane, StageRow
 
-MOST = 1_000
+MOST = 500
 FRAMES = 4
 NAMES = ["baseline", "cached"]
 VALUES: list[Any] = [
@@ -174,7 +174,7 @@ def test_damaged_files_end_in_a_sentence_or_a_result(
 def test_sweeps_go_on_from_damaged_files_or_say_why_not(
     avatar: lnb.Avatar, speech: lnb.Speech, saved: dict[str, Path], tmp_path: Path
 ) -> None:
-    made = chosen(saved["sweep"].read_bytes(), 40)
+    made = chosen(saved["sweep"].read_bytes(), 25)
     wrong, taken = raw_errors(
         made, tmp_path / "sweep.json", lambda path: swept(avatar, speech, path)
     )
@@ -344,7 +344,7 @@ def test_damaged_golden_pictures_end_in_a_sentence(tmp_path: Path) -> None:
         result.check()
 
     cuts = [content[: len(content) * part // 100] for part in range(0, 100, 2)]
-    flips = [content[:i] + bytes([content[i] ^ 255]) + content[i + 1 :] for i in range(100)]
+    flips = [content[:i] + bytes([content[i] ^ 255]) + content[i + 1 :] for i in range(0, 100, 2)]
     other = cv2.imencode(".png", picture[:8])[1].tobytes()
     made = [(str(i), made) for i, made in enumerate([*cuts, *flips, other, b"", b"\0" * 99])]
     wrong, taken = raw_errors(made, path, compared, named=False)

@@ -6,9 +6,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from .audio import speech_features
 from .avatar import Avatar
@@ -18,10 +17,12 @@ from .machine import PeakMemory
 from .origin import ORIGIN_STAGES, render_origin
 from .pipeline import FrameStream, render
 from .records import Progress, ProgressCallback, RenderConfig, Speech
+from .results import check_range
 from .threads import available_cores, plan_threads
 from .timing import Lane, StageRow, Timings
 
 BARE_NETWORK, BARE_BATCH = "onnxruntime", 4
+_SHORTEST_SECONDS, _MOST_BYTES = 1e-9, 1e15
 _Measured = tuple[Timings, float, float, str, int]
 RunProgress = Callable[[str, Progress], None]
 
@@ -42,6 +43,9 @@ class Run:
         threads: of the network.
         stages: seconds, frames, p50 and p95 of each stage.
         lanes: how each worker spent the steady seconds: at work, waiting, on the rest.
+
+    Raises:
+        BenchmarkError: a figure is negative, not finite, or 0 where it is divided by.
     """
 
     name: str
@@ -56,6 +60,16 @@ class Run:
     stages: tuple[StageRow, ...]
     lanes: tuple[Lane, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_range("repeat", self.repeat, 0)
+        check_range("num_frames", self.num_frames, 1)
+        for name in ("seconds", "inference_seconds"):
+            check_range(name, getattr(self, name), _SHORTEST_SECONDS)
+        for name in ("warmup_seconds", "rss_bytes", "threads"):
+            check_range(name, getattr(self, name), 0, _MOST_BYTES)
+        _check_rows("stages", self.stages)
+        _check_rows("lanes", self.lanes)
+
     @property
     def fps(self) -> float:
         return self.num_frames / self.seconds
@@ -63,6 +77,14 @@ class Run:
     @property
     def inference_fps(self) -> float:
         return self.num_frames / self.inference_seconds
+
+
+def _check_rows(place: str, rows: Sequence[StageRow | Lane]) -> None:
+    for number, row in enumerate(rows):
+        for option in fields(row):
+            value = getattr(row, option.name)
+            if not isinstance(value, str):
+                check_range(f"{place}[{number}].{option.name}", value, 0)
 
 
 @dataclass(frozen=True)
@@ -87,13 +109,6 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
-
-
-def run_of(entry: dict[str, Any]) -> Run:
-    """A run from what ``asdict`` made of it."""
-    stages = tuple(StageRow(**row) for row in entry["stages"])
-    lanes = tuple(Lane(**lane) for lane in entry["lanes"])
-    return Run(**{**entry, "stages": stages, "lanes": lanes})
 
 
 @dataclass(frozen=True)

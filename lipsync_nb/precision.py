@@ -13,7 +13,7 @@ import onnx
 
 from .audio import speech_features
 from .avatar import Avatar, demo_folder
-from .errors import ConfigError, NetworkError
+from .errors import ConfigError, NetworkError, SpeechError
 from .files import write_file
 from .generation import calibration_feeds, generator_source
 from .inference import audio_encoder
@@ -340,7 +340,7 @@ class _Comparison:
 
     def _follows(self, images: ImageArray) -> float | None:
         truth = demo_truth(self._avatar, self._speech)
-        if truth is None:
+        if truth is None or len(truth) < len(images):
             return None
         shown = np.array([demo_mouth_opening(image) for image in images])
         return pearson(shown, truth[: len(shown)])
@@ -385,12 +385,23 @@ def _shown_frames(count: int, worst: Sequence[int]) -> tuple[int, ...]:
 
 
 def demo_truth(avatar: Avatar, speech: Speech) -> FloatArray | None:
-    """The drawn truth of a demo clip's mouth opening, float32 ``[frames]``; None for others."""
+    """The drawn truth of a demo clip's mouth opening, float32 ``[frames]``; None for others.
+
+    Raises:
+        SpeechError: the file beside the speech is damaged.
+    """
     if speech.path is None or avatar.path != demo_folder():
         return None
     file = speech.path.with_suffix(".truth.npz")
     if not file.is_file():
         return None
-    with np.load(file) as stored:
-        opening: FloatArray = stored["mouth"][:, 0].astype(np.float32)
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            opening: FloatArray = stored["mouth"][:, 0].astype(np.float32)
+        if not np.isfinite(opening).all():
+            raise ValueError("it is not finite")
+    # NumPy and zipfile have an error of their own for each part that can be damaged.
+    except Exception as error:
+        text = f"{file}: found no truth ({error}), expected an array mouth of two axes"
+        raise SpeechError(f"{text}.") from error
     return opening

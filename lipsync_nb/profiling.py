@@ -191,6 +191,8 @@ def _profile(
 ) -> NetworkProfile:
     scale = 1 / (batch_size * repeats)
     total = sum(event.ms for event in events) * scale
+    # Of a tiny network every kernel can take less than the profiler's microsecond.
+    whole = total or 1.0
     nodes: dict[str, float] = defaultdict(float)
     kinds: dict[str, float] = defaultdict(float)
     details = {}
@@ -204,8 +206,8 @@ def _profile(
         batch_size,
         threads,
         total,
-        _sorted(OperatorRow(k, k, "", counts[k], ms, ms / total) for k, ms in kinds.items()),
-        _sorted(OperatorRow(n, *details[n], 1, ms, ms / total) for n, ms in nodes.items()),
+        _sorted(OperatorRow(k, k, "", counts[k], ms, ms / whole) for k, ms in kinds.items()),
+        _sorted(OperatorRow(n, *details[n], 1, ms, ms / whole) for n, ms in nodes.items()),
     )
 
 

@@ -79,6 +79,7 @@ LAYERS = [
     {"measuring", "inside", "regression", "profiling", "footprint"},
     {"bench", "sweeps", "precision", "tuning"},
     {"stories"},
+    {"markup"},
     {"charts"},
     {"displays"},
     {"result_displays"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +215,7 @@ class RunPanel(Panel):
             self._on_done(avatar, speech, result)
 
     def _say(self, *lines: str, is_error: bool = False) -> None:
-        self.message.value = charts.note("<br>".join(map(escape, lines)), is_error)
+        self.message.value = charts.note(*lines, is_error=is_error)
 
     def _set_running(self, running: bool) -> None:
         self.run.disabled, self.cancel.disabled = running, not running

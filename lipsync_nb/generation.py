@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from .audio import load_speech
 from .avatar import Avatar
 from .batching import make_batch
 from .binding import input_names
 from .cache import Template
-from .errors import NetworkError, SpeechError
+from .errors import NetworkError, NotFoundError, SpeechError
 from .features import FeatureCache, FeaturePlan, plan_features
 from .files import cache_folders
 from .fusion import FusedNetwork
@@ -275,10 +276,14 @@ class _Opener:
     def _calibration_track(self) -> FloatArray:
         """Features of the recording's own speech where the avatar has them, else of this one."""
         file = self.avatar.path / FEATURES_FILE
-        with suppress(OSError, ValueError):
-            track: FloatArray = np.load(file, allow_pickle=False).astype(np.float32)
-            if track.ndim == 2 and track.shape[1] == FEATURE_SIZE and len(track):
+        try:
+            track = load_speech(file).features
+            if track is not None:
                 return track
+        except NotFoundError:
+            pass
+        except SpeechError as error:
+            warnings.warn(f"{error} INT8 is calibrated on this speech instead.", stacklevel=2)
         if not len(self.inputs.track):
             raise NetworkError(f"{file}: found no features to calibrate on, nor a speech.")
         return self.inputs.track

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from .audio import speech_features
 from .avatar import Avatar
 from .batching import iter_batches, template_order
+from .files import scratch_folder
 from .inference import Generator, audio_encoder
 from .machine import PeakMemory
 from .origin import ORIGIN_STAGES, render_origin
@@ -138,11 +138,11 @@ class Meter:
                 ``onnxruntime``.
             repeat: its number; 0 is the first, which fills the caches.
         """
-        with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, PeakMemory() as peak:
+        with scratch_folder() as folder, PeakMemory() as peak:
             if config is not None:
-                measured = self._render(avatar, config, Path(folder), self._report(name, repeat))
+                measured = self._render(avatar, config, folder, self._report(name, repeat))
             elif name in ORIGIN_STAGES:
-                measured = self._origin(avatar, name, Path(folder), self._report(name, repeat))
+                measured = self._origin(avatar, name, folder, self._report(name, repeat))
             else:
                 measured = self._bare(avatar, self._report(name, repeat))
         timings, seconds, alone, provider, threads = measured

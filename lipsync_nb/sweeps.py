@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import itertools
+import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from .avatar import Avatar
 from .errors import BenchmarkError, ConfigError, LipsyncError
+from .files import check_output_file
 from .machine import environment
 from .measuring import Meter, Run, RunProgress, Spread
 from .records import Progress, RenderConfig, Speech
@@ -269,6 +271,7 @@ def sweep(
     Raises:
         ConfigError: an unknown field, or a value out of range.
         BenchmarkError: nothing to measure, or ``path`` is not a file of this sweep.
+        OutputError: ``path`` cannot be written, told before the work.
 
     Example:
         >>> result = sweep(avatar, speech, batch_size=[1, 4, 8], n_jobs=[1, 2])
@@ -279,7 +282,7 @@ def sweep(
     grid = _grid(base, values)
     work = _Work(avatar, speech, warmup, repeats, max_frames, progress)
     identity = {"identity": _identity(avatar, speech, base, list(values), warmup, max_frames)}
-    if path is not None and Path(path).exists():
+    if path is not None and os.path.exists(check_output_file(path)):
         grid = _resumed(grid, Path(path), identity)
     return work.run(grid, path, identity)
 

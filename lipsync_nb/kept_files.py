@@ -101,8 +101,8 @@ def _check(path: Path, status: os.stat_result, owners: Owners, is_right: Any, wa
 def read_kept(path: Path, owners: Owners, size: int, exact: bool = False) -> bytes:
     """All of a kept file; see `open_kept`."""
     with open(open_kept(path, owners, size, exact), "rb") as file:
-        # Never more than was looked at: it may be growing.
-        return file.read(size + 1)[:size]
+        # No more than was looked at: it may be growing.
+        return file.read(os.fstat(file.fileno()).st_size)[:size]
 
 
 def parsed(content: bytes, name: str) -> dict[str, Any]:

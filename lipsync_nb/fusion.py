@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from .errors import NetworkError
-from .inference import Session
+from .inference import Session, check_numbers
 from .records import AnyArray, ImageArray
 from .row_programs import RowProgram
 from .row_tails import head_of, read_tail
@@ -29,7 +29,7 @@ class FusedNetwork:
         head: the session.
 
     Raises:
-        NetworkError: the last layers are of other kinds.
+        NetworkError: the last layers are of other kinds; when called, see `Session`.
         WeightsError: their weights do not fit them.
     """
 
@@ -62,6 +62,9 @@ class FusedNetwork:
     def begin(self, feeds: Mapping[str, AnyArray]) -> Mapping[str, AnyArray]:
         """Run what comes before the fused layers; gives what they take, by name."""
         outputs = self.head({name: feeds[name] for name in self._wanted})
+        # What the smallest picture was made from, and what is made of it, are not looked at: what
+        # is no number there is none here, or is none because of this.
+        check_numbers(min(outputs, key=np.size), self.head.name)
         return {**feeds, **dict(zip(self._names, outputs, strict=True))}
 
     def finish(self, values: Mapping[str, AnyArray]) -> ImageArray:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, shape_inference
 
 from .binding import Shape, inputs_of
 from .errors import NetworkError
+from .graphs import MEAN_OUTPUT
 from .network_files import constants_of
 from .splitting import edges_of
 
@@ -52,9 +53,10 @@ def check_halves(
 
 def _check_pictures(model: onnx.ModelProto, picture: Shape) -> None:
     names = [value.name for value in model.graph.output]
-    _check_values("outputs", model.graph.output, {names[0]: (_BYTE, picture)} if names else {})
-    if len(names) != 1:
-        raise NetworkError(f"found {len(names)} outputs, expected pictures alone.")
+    if len(names) != 2 or names[1] != MEAN_OUTPUT:
+        raise NetworkError(f"found outputs {', '.join(names)}, expected pictures and their mean.")
+    wanted: dict[str, Wanted] = {names[0]: (_BYTE, picture), MEAN_OUTPUT: (_FLOAT, ())}
+    _check_values("outputs", model.graph.output, wanted)
 
 
 def _with_true_shapes(serialised: bytes) -> onnx.ModelProto:

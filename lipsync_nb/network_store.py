@@ -23,7 +23,7 @@ from .kept_files import (
 )
 from .network_files import LARGEST_BYTES
 
-PREPARATION_VERSION = 6
+PREPARATION_VERSION = 7
 _LARGEST_INDEX = 100_000
 
 Files = dict[str, bytes]

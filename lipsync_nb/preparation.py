@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 
-from .errors import LipsyncError, NetworkError
+from .errors import NetworkError
+from .files import scratch_folder
 from .graphs import (
     remove_idle_nodes,
     with_dynamic_batch,
@@ -63,16 +62,19 @@ def _simplified(
         remove_idle_nodes(folded)
         simplified = with_dynamic_batch(folded.SerializeToString())
         _compare(original, simplified, inputs)
-    except LipsyncError:
+    except NetworkError:
         raise
     except Exception as error:  # ONNX Runtime and protobuf raise many kinds
-        raise NetworkError(f"the graph cannot be simplified ({first_line(error)}).") from error
+        raise NetworkError(
+            f"the graph cannot be simplified ({first_line(error).rstrip('.')})."
+        ) from error
     return simplified
 
 
 def _optimised(model_bytes: bytes) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "optimised.onnx"
+    # ONNX Runtime does not say that a disk is full.
+    with scratch_folder(2 * len(model_bytes)) as folder:
+        file = folder / "optimised.onnx"
         options = _options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(file)

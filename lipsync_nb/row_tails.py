@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .errors import NetworkError
+from .graphs import MEAN_OUTPUT
 from .row_emitter import lanes
 from .row_kernels import (
     CopyRow,
@@ -123,7 +124,7 @@ class _Reader:
         self._types = {value.name: value.type.tensor_type for value in values}
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in graph.node:
-            for name in node.input:
+            for name in node.input if MEAN_OUTPUT not in node.output else ():
                 self._readers[name].append(node)
         self._inside = self._find_inside(graph)
         self._made: dict[str, Rows] = {}

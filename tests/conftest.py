@@ -109,3 +109,23 @@ def cache(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield target
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+TABLES = ("faults", "broken inputs", "damaged caches")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tables of what was observed, of the tests that recorded it under one of these names."""
+    for table in TABLES:
+        rows = {
+            report.nodeid.partition("[")[2].removesuffix("]"): value
+            for reports in terminalreporter.stats.values()
+            for report in reports
+            for key, value in getattr(report, "user_properties", ())
+            if key == table
+        }
+        if rows:
+            terminalreporter.section(f"{table}: {len(rows)}")
+            width = max(map(len, rows))
+            for case, observed in rows.items():
+                terminalreporter.write_line(f"{case:<{width}}  {observed}")

@@ -4,7 +4,7 @@ Every kind of kept file is damaged in every way, and used twice, as two runs wou
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -32,34 +32,25 @@ CASES = [(kind, damage) for kind in KINDS for damage in _damages(kind)]
 SILENT = {(kind, "missing") for kind in KINDS if kind.endswith(("index", "form", "last.json"))}
 
 
-Record = Callable[[str, str, list[str], list[str]], None]
+Record = Callable[[str, object], None]
 
 
-@pytest.fixture(scope="module")
-def record(request: pytest.FixtureRequest) -> Iterator[Record]:
-    """Takes what was observed; the table of all is printed at the end."""
-    rows: list[str] = []
-
-    def note(kind: str, damage: str, first: list[str], second: list[str]) -> None:
-        told = first[0].partition(": ")[2] if first else "nothing told"
-        rows.append(f"{kind:<23}{damage:<26}{len(first)} then {len(second)} lines: {told}")
-
-    yield note
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print("", f"{len(rows)} ways of damage; every picture right", *rows, sep="\n")
+def outcome(first: list[str], second: list[str]) -> str:
+    """What two runs told, of which every picture was right."""
+    told = first[0].partition(": ")[2] if first else "nothing told"
+    return f"{len(first)} then {len(second)} lines, right pictures: {told}"
 
 
 @pytest.mark.parametrize(("kind", "damage"), CASES, ids=[f"{k}: {d}" for k, d in CASES])
 def test_damage_is_one_line_and_made_good(
-    made: Made, cache: Path, record: Record, kind: str, damage: str
+    made: Made, cache: Path, record_property: Record, kind: str, damage: str
 ) -> None:
     if damage == "a stranger's" and os.getuid() != 0:
         pytest.skip("only a superuser gives files away")
     _damages(kind)[damage](place_of(cache, kind))
     use = partial(KINDS[kind].use, made.folder)
     first, second = (lines_of(use, made.expected[kind]) for _ in range(2))
-    record(kind, damage, first, second)
+    record_property("damaged caches", outcome(first, second))
     assert len(first) == ((kind, damage) not in SILENT), first
     assert second == []
     assert not any("\n" in line for line in first)
@@ -74,7 +65,7 @@ OUT_OF_ITS_WAY = ("missing", "a link to itself, moved", "a stranger's")
 @pytest.mark.parametrize("kind", ["bgr form", "i420 form", "halves index"])
 @pytest.mark.parametrize("damage", [*IN_ITS_WAY, *OUT_OF_ITS_WAY])
 def test_damage_to_the_place_of_all(
-    made: Made, cache: Path, record: Record, kind: str, damage: str
+    made: Made, cache: Path, record_property: Record, kind: str, damage: str
 ) -> None:
     if damage == "a stranger's" and os.getuid() != 0:
         pytest.skip("only a superuser gives files away")
@@ -82,7 +73,7 @@ def test_damage_to_the_place_of_all(
     FOLDER[damage](place)
     use = partial(KINDS[kind].use, made.folder)
     first, second = (lines_of(use, made.expected[kind]) for _ in range(2))
-    record(f"folder of {kind}", damage, first, second)
+    record_property("damaged caches", outcome(first, second))
     assert len(first) == len(second) == (damage in IN_ITS_WAY)
 
 

@@ -74,9 +74,28 @@ def parse_network(path: Path, serialised: bytes) -> onnx.ModelProto:
         model = onnx.load_from_string(serialised)
     except Exception as error:  # protobuf raises many kinds
         raise NetworkError(f"{path}: not a usable ONNX network ({first_line(error)}).") from error
+    try:
+        _read_texts(model)
+    except UnicodeDecodeError as error:
+        text = f"{path}: not a usable ONNX network (a name in it is not UTF-8)."
+        raise NetworkError(text) from error
     if not model.graph.node:
         raise NetworkError(f"{path}: not a usable ONNX network (it is empty).")
     return model
+
+
+def _read_texts(model: onnx.ModelProto) -> None:
+    """Read all names once: protobuf decodes them only then."""
+    graph = model.graph
+    named = [*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]
+    texts = [entry.name for entry in (graph, *named)]
+    for node in graph.node:
+        texts += [node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        texts += [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+    texts += [opset.domain for opset in model.opset_import]
+    texts += [model.producer_name, model.producer_version, model.domain]
 
 
 def constants_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

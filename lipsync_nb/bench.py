@@ -5,17 +5,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .avatar import Avatar
 from .errors import BenchmarkError, ConfigError
 from .machine import environment
-from .measuring import BARE_NETWORK, Meter, Run, RunProgress, Spread, run_of
+from .measuring import BARE_NETWORK, Meter, Run, RunProgress, Spread
 from .origin import ORIGIN_STAGES
 from .presets import PRESETS, preset
 from .records import RenderConfig, Speech
-from .results import read_results, readable, write_results
+from .results import read_results, record_of, write_results
 from .rich import RichResult
 from .timing import StageRow
 
@@ -27,15 +28,38 @@ class Benchmark(RichResult):
     Attributes:
         runs: in the order in which they ran.
         environment: machine, versions and date, as texts.
+
+    Raises:
+        BenchmarkError: there are no runs, or not a first one and as many repeats of each.
     """
 
     runs: tuple[Run, ...]
     environment: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise BenchmarkError("runs: found none, expected two or more.")
+        expected = list(range(max(2, *map(len, self._runs.values()))))
+        for name, runs in self._runs.items():
+            found = [run.repeat for run in runs]
+            if sorted(found) != expected:
+                raise BenchmarkError(
+                    f"runs: found repeats {_listed(found)} of {name[:60]!r}, "
+                    f"expected {_listed(expected)}."
+                )
+
     @property
     def names(self) -> tuple[str, ...]:
         """The configurations, in the order in which they were asked for."""
-        return tuple(dict.fromkeys(run.name for run in self.runs))
+        return tuple(self._runs)
+
+    @cached_property
+    def _runs(self) -> dict[str, list[Run]]:
+        """The runs of each configuration, in order."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.name, []).append(run)
+        return found
 
     def steady(self, name: str) -> list[Run]:
         """The runs of a configuration after its first, in order.
@@ -43,14 +67,14 @@ class Benchmark(RichResult):
         Raises:
             BenchmarkError: it was not measured.
         """
-        found = [run for run in self.runs if run.name == name and run.repeat]
+        found = [run for run in self._runs.get(name, ()) if run.repeat]
         if not found:
             raise BenchmarkError(f"found no runs of {name!r}, expected {', '.join(self.names)}.")
         return found
 
     def first(self, name: str) -> Run:
         """The first run of a configuration, which filled the caches."""
-        return next(run for run in self.runs if run.name == name)
+        return next(run for run in self._runs[name] if not run.repeat)
 
     def fps(self, name: str) -> Spread:
         """Frames a second of the steady work."""
@@ -95,13 +119,14 @@ class Benchmark(RichResult):
             NotFoundError: there is no such file.
             BenchmarkError: it is not such a file, or from another version.
         """
-        with readable(path, "benchmark"):
-            data = read_results(path, "benchmark")
-            runs = tuple(run_of(entry) for entry in data["runs"])
-            return cls(runs, data["environment"])
+        return record_of(cls, read_results(path, "benchmark"), path)
 
     def __str__(self) -> str:
         return "\n".join([*_head(self), *(_line(self, name) for name in self.names), *_foot(self)])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:9])) + (" and more" if len(numbers) > 9 else "")
 
 
 def _head(result: Benchmark) -> list[str]:
@@ -174,8 +199,9 @@ def benchmark(
     Args:
         configs: names of presets, of the origin's programs (``origin-baseline``,
             ``origin-cached``, ``origin-parallel``) or ``onnxruntime`` (the network's file alone,
-            batches of 4, nothing composited or written); or configurations by name. Default:
-            the origin's programs, the bare network, and the presets.
+            batches of 4, nothing composited or written); or configurations by name; a name
+            given twice counts once. Default: the origin's programs, the bare network, and the
+            presets.
         repeats: after the first render.
         max_frames: frames of each render, 0: the whole speech.
         measure_inference: also run the network of each configuration alone.
@@ -197,7 +223,7 @@ def benchmark(
         )
     contenders = [
         _contender(name, configs[name] if isinstance(configs, Mapping) else None)
-        for name in configs
+        for name in dict.fromkeys(configs)
     ]
     bench = Meter(speech, max_frames, measure_inference, progress)
     # Each has an avatar of its own, so that none finds or drives out the caches of another.

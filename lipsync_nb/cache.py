@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-import numpy as np
-
 from .errors import AvatarError
 from .imaging import even_box, i420_to_bgr, resize
+from .kept_arrays import kept_of
 from .records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
 
 StoredFrame = tuple[ImageArray, ImageArray | None]
@@ -47,63 +46,6 @@ class ReopenedFrames(Sequence[ImageArray]):
         return image
 
 
-class PartlyKept(Sequence[ImageArray]):
-    """Arrays of which the first are kept; the others are read anew at every access.
-
-    Args:
-        kept: the first ones, at least one.
-        read: gives the array of an index.
-        count: number of arrays.
-    """
-
-    def __init__(
-        self, kept: Sequence[ImageArray], read: Callable[[int], ImageArray], count: int
-    ) -> None:
-        self.kept, self._read, self._count = kept, read, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> ImageArray: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
-
-    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
-        chosen = range(self._count)[index]
-        if isinstance(chosen, range):
-            return [self[i] for i in chosen]
-        if chosen < len(self.kept):
-            return self.kept[chosen]
-        return self._read(chosen)
-
-
-def _kept(arrays: Sequence[ImageArray]) -> Sequence[ImageArray]:
-    """Those that are in memory or mapped."""
-    return arrays.kept if isinstance(arrays, PartlyKept) else arrays
-
-
-class Shelf:
-    """Copies of arrays, one after the other in large blocks; what is not filled costs nothing.
-
-    A decoder's buffers come and go between the pictures that are kept. Were these kept where they
-    are, they would leave as much room again that nothing fits into.
-    """
-
-    def __init__(self, block_bytes: int = 1 << 26) -> None:
-        self._size = block_bytes
-        self._free = np.empty(0, np.uint8)
-
-    def put(self, array: ImageArray) -> ImageArray:
-        """A copy, contiguous."""
-        if array.nbytes > self._free.nbytes:
-            self._free = np.empty(max(self._size, array.nbytes), np.uint8)
-        copy = self._free[: array.nbytes].reshape(array.shape)
-        self._free = self._free[array.nbytes :]
-        copy[:] = array
-        return copy
-
-
 @dataclass(frozen=True, eq=False)
 class PlanarFrames(Sequence[ImageArray]):
     """Frames kept as I420, half the bytes of BGR; an index gives a frame converted to BGR.
@@ -122,7 +64,7 @@ class PlanarFrames(Sequence[ImageArray]):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        rows, width = self.pictures[0].shape
+        rows, width = kept_of(self.pictures)[0].shape
         return rows * 2 // 3, width, 3
 
     def __len__(self) -> int:
@@ -208,12 +150,12 @@ class Template:
         """``(H, W, 3)`` of every frame."""
         if isinstance(self.frames, ReopenedFrames | PlanarFrames):
             return self.frames.shape
-        return self.frames[0].shape
+        return self._kept_pictures[0].shape
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
         """Shape of a frame as it is kept: ``(H, W, 3)``, or ``(H * 3 / 2, W)`` as I420."""
-        return self.shape if self.planar is None else self.planar.pictures[0].shape
+        return self.shape if self.planar is None else self._kept_pictures[0].shape
 
     @property
     def height(self) -> int:
@@ -230,7 +172,7 @@ class Template:
 
     @property
     def _kept_pictures(self) -> Sequence[ImageArray]:
-        return _kept(self.frames if self.planar is None else self.planar.pictures)
+        return kept_of(self.frames if self.planar is None else self.planar.pictures)
 
     @property
     def num_kept(self) -> int:
@@ -304,7 +246,7 @@ class Template:
 
     def _stored_bytes(self) -> tuple[int, int]:
         if self.planar is not None:
-            patches = sum(patch.nbytes for patch in _kept(self.planar.patches))
+            patches = sum(patch.nbytes for patch in kept_of(self.planar.patches))
             return sum(picture.nbytes for picture in self._kept_pictures), patches
         if isinstance(self.frames, ReopenedFrames):
             return 0, 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 
+from .markup import Markup, element, joined
 from .timing import Span, StageRow, Timings
 
 STAGE_COLOURS = {
@@ -22,7 +22,8 @@ STEADY_STAGES = ("batch", "inference", "composite", "encode")
 WIDTH = 760
 _LANE, _LEFT, _LONGEST_NAME = 26, 110, 40
 
-STYLE = """<style>
+STYLE = Markup(
+    """<style>
 .lsnb { color: var(--jp-ui-font-color1, inherit); font: 13px/1.45 system-ui, sans-serif;
   max-width: 860px; }
 .lsnb h4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
@@ -49,17 +50,29 @@ STYLE = """<style>
 .lsnb figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
 .lsnb figcaption { font-size: 11px; opacity: .7; }
 </style>"""
+)
 
 
-def page(*parts: str) -> str:
-    """Parts in one block with the style that they share."""
-    return f'{STYLE}<div class="lsnb">{"".join(parts)}</div>'
+def page(*parts: object) -> Markup:
+    """Parts in one block with the style that they share; what is not markup is text."""
+    return joined([STYLE, element("div", *parts, class_="lsnb")])
 
 
-def note(text: str, is_error: bool = False) -> str:
-    """A line of text for a widget, in the theme's colours; ``text`` is taken as HTML."""
+def heading(*parts: object) -> Markup:
+    """A line above what follows."""
+    return element("h4", *parts)
+
+
+def dim(*parts: object) -> Markup:
+    """A paragraph in paler letters."""
+    return element("p", *parts, class_="dim")
+
+
+def note(*lines: object, is_error: bool = False) -> Markup:
+    """Lines of text for a widget, in the theme's colours."""
     colour = "var(--jp-error-color1, #d32f2f)" if is_error else "var(--jp-ui-font-color1, inherit)"
-    return f'<div style="color:{colour};line-height:1.4;padding:4px 0">{text}</div>'
+    broken = [part for line in lines for part in (element("br"), line)][1:]
+    return element("div", *broken, style=f"color:{colour};line-height:1.4;padding:4px 0")
 
 
 def stage_colour(stage: str) -> str:
@@ -67,15 +80,18 @@ def stage_colour(stage: str) -> str:
     return STAGE_COLOURS.get(stage, OTHER_COLOUR)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """An HTML table; cells are taken as HTML. Without any name in it, the head is left out."""
-    names = "".join(f"<th>{name}</th>" for name in head)
-    top = f"<thead><tr>{names}</tr></thead>" if any(head) else ""
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="{kind}">{top}<tbody>{body}</tbody></table>'
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], kind: str = "") -> Markup:
+    """An HTML table; cells are text, or markup. Without any name in it, the head is left out."""
+    names = element("thead", _row(head, "th")) if any(head) else Markup()
+    body = element("tbody", *(_row(row) for row in rows))
+    return element("table", names, body, class_=kind)
 
 
-def stage_table(timings: Timings) -> str:
+def _row(cells: Iterable[object], kind: str = "td") -> Markup:
+    return element("tr", *(element(kind, cell) for cell in cells))
+
+
+def stage_table(timings: Timings) -> Markup:
     """Seconds, ms a frame, percentiles and FPS of each stage, and of the whole."""
     rows = [_stage_cells(row) for row in timings.stages]
     if timings.num_frames:
@@ -87,7 +103,7 @@ def stage_table(timings: Timings) -> str:
 
 def _stage_cells(row: StageRow) -> list[str]:
     colour = stage_colour(row.stage) if row.stage in STAGE_COLOURS else "none"
-    name = f"{_key(colour)}{escape(row.stage)}"
+    name = joined([_key(colour), row.stage])
     if not row.frames:
         return [name, f"{row.seconds:.2f}", "", "", "", ""]
     percentiles = [f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"] if row.p50_ms else ["", ""]
@@ -95,11 +111,11 @@ def _stage_cells(row: StageRow) -> list[str]:
     return [name, *figures]
 
 
-def _key(colour: str) -> str:
-    return f'<span class="key" style="background:{colour}"></span>'
+def _key(colour: str) -> Markup:
+    return element("span", class_="key", style=f"background:{colour}")
 
 
-def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> str:
+def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> Markup:
     """One stacked bar a run: milliseconds of each stage's own work a frame.
 
     Args:
@@ -117,7 +133,7 @@ def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> str:
         parts.append(_bar(name, stages, lane * _LANE, left, scale))
     height = _LANE * len(steady) + 4
     used = [s for s in STEADY_STAGES if any(r.stage == s for rs in steady.values() for r in rs)]
-    return f"{_svg(height, parts)}{legend(used)}"
+    return joined([_svg(height, parts), legend(used)])
 
 
 def _margin(names: Iterable[str]) -> int:
@@ -125,7 +141,7 @@ def _margin(names: Iterable[str]) -> int:
     return max([_LEFT, *(min(_LONGEST_NAME, len(name)) * 7 + 16 for name in names)])
 
 
-def _bar(name: str, stages: Sequence[StageRow], y: int, left: int, scale: float) -> str:
+def _bar(name: str, stages: Sequence[StageRow], y: int, left: int, scale: float) -> Markup:
     x, parts = float(left), [_label(name, y, left)]
     for row in stages:
         width = row.ms_per_frame * scale
@@ -133,17 +149,17 @@ def _bar(name: str, stages: Sequence[StageRow], y: int, left: int, scale: float)
         parts.append(_rect(x, y + 4, width, _LANE - 8, stage_colour(row.stage), title))
         x += width
     total = sum(row.ms_per_frame for row in stages)
-    parts.append(f'<text x="{x + 6:.1f}" y="{y + 17}">{total:.1f} ms</text>')
-    return "".join(parts)
+    parts.append(element("text", f"{total:.1f} ms", x=f"{x + 6:.1f}", y=y + 17))
+    return joined(parts)
 
 
-def legend(stages: Iterable[str]) -> str:
+def legend(stages: Iterable[str]) -> Markup:
     """Colour keys of stages."""
-    keys = (f'{_key(stage_colour(s))}<span class="dim">{escape(s)}</span>&emsp;' for s in stages)
-    return f"<p>{''.join(keys)}</p>"
+    keys = ([_key(stage_colour(s)), element("span", s, class_="dim"), "\u2003"] for s in stages)
+    return element("p", *(part for key in keys for part in key))
 
 
-def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) -> str:
+def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) -> Markup:
     """One bar a name with its median, and a line from the lowest to the highest.
 
     Args:
@@ -160,17 +176,14 @@ def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) ->
         parts.append(_label(name, y, left))
         parts.append(_rect(left, y + 4, median * scale, _LANE - 8, "#5b8def", title))
         x1, x2, middle = left + low * scale, left + high * scale, y + _LANE / 2
-        parts.append(
-            f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{middle}" y2="{middle}" '
-            'stroke="currentColor" stroke-width="1.5" opacity=".7"/>'
-        )
-        parts.append(f'<text x="{x2 + 6:.1f}" y="{y + 17}">{median:.1f} {escape(unit)}</text>')
+        parts.append(_line((x1, middle), (x2, middle), stroke_width="1.5", opacity=".7"))
+        parts.append(element("text", f"{median:.1f} {unit}", x=f"{x2 + 6:.1f}", y=y + 17))
     return _svg(_LANE * len(figures) + 4, parts)
 
 
 def heat_map(
     cells: Mapping[tuple[str, str], float | None], down: str, across: str, top: float
-) -> str:
+) -> Markup:
     """A table of figures with the deeper colour for the larger, the largest of all outlined.
 
     Args:
@@ -180,24 +193,27 @@ def heat_map(
     """
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
-    head = "".join(f"<th>{escape(across)}={escape(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr><th>{escape(down)}={escape(row)}</th>"
-        f"{''.join(_heat_cell(cells.get((row, column)), top) for column in columns)}</tr>"
+    head = element("tr", element("th"), *(element("th", f"{across}={name}") for name in columns))
+    body = (
+        element(
+            "tr",
+            element("th", f"{down}={row}"),
+            *(_heat_cell(cells.get((row, column)), top) for column in columns),
+        )
         for row in rows
     )
-    return f'<table class="heat"><tr><th></th>{head}</tr>{body}</table>'
+    return element("table", head, *body, class_="heat")
 
 
-def _heat_cell(figure: float | None, top: float) -> str:
+def _heat_cell(figure: float | None, top: float) -> Markup:
     if figure is None:
-        return "<td>-</td>"
+        return element("td", "-")
     depth = 0.08 + 0.72 * (figure / top if top else 0) ** 3
     outline = ";outline:2px solid currentColor;outline-offset:-2px" if figure == top else ""
-    return f'<td style="background:rgba(91,141,239,{depth:.2f}){outline}">{figure:.1f}</td>'
+    return element("td", f"{figure:.1f}", style=f"background:rgba(91,141,239,{depth:.2f}){outline}")
 
 
-def timeline(timings: Timings, seconds: float = 3.0) -> str:
+def timeline(timings: Timings, seconds: float = 3.0) -> Markup:
     """When which worker did which stage: a lane for each, from the first frame's start.
 
     Args:
@@ -208,7 +224,7 @@ def timeline(timings: Timings, seconds: float = 3.0) -> str:
         s for s in timings.spans if s.end_seconds > start and s.start_seconds < start + seconds
     ]
     if not spans:
-        return '<p class="dim">No work was timed.</p>'
+        return dim("No work was timed.")
     shown = min(seconds, max(span.end_seconds for span in spans) - start)
     workers = list(dict.fromkeys(span.worker for span in spans))
     scale = (WIDTH - _LEFT - 20) / shown
@@ -222,7 +238,7 @@ def timeline(timings: Timings, seconds: float = 3.0) -> str:
         parts.append(_rect(_LEFT + left * scale, y, max(0.8, width * scale), 18, colour, title))
     parts.append(_axis(shown, scale, len(workers) * _LANE))
     used = list(dict.fromkeys(span.stage for span in spans))
-    return f"{_svg(len(workers) * _LANE + 24, parts)}{legend(used)}"
+    return joined([_svg(len(workers) * _LANE + 24, parts), legend(used)])
 
 
 def _worker_name(name: str) -> str:
@@ -248,36 +264,41 @@ def _joined(spans: Sequence[Span], gap_seconds: float) -> list[Span]:
     return [*done, *last.values()]
 
 
-def _axis(shown: float, scale: float, y: int) -> str:
+def _axis(shown: float, scale: float, y: int) -> Markup:
     step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1e9) if shown / s <= 8)
     marks = []
     for number in range(int(shown / step) + 1):
-        x = _LEFT + number * step * scale
-        marks.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{y}" stroke="currentColor" '
-            f'opacity=".15"/><text x="{x:.1f}" y="{y + 16}" text-anchor="middle" '
-            f'opacity=".7">{number * step:g} s</text>'
-        )
-    return "".join(marks)
+        x, text = _LEFT + number * step * scale, f"{number * step:g} s"
+        marks.append(_line((x, 0), (x, y), opacity=".15"))
+        marks.append(_pale(text, f"{x:.1f}", y + 16, "middle"))
+    return joined(marks)
 
 
-def _label(text: str, y: int, left: int = _LEFT) -> str:
-    shown = escape(text)
+def _pale(text: str, x: object, y: int, anchor: str) -> Markup:
+    return element("text", text, x=x, y=y, text_anchor=anchor, opacity=".7")
+
+
+def _line(start: tuple[float, float], end: tuple[float, float], **style: str) -> Markup:
+    places = {"x1": start[0], "x2": end[0], "y1": start[1], "y2": end[1]}
+    rounded = {name: f"{place:.1f}" for name, place in places.items()}
+    return element("line", **{**rounded, "stroke": "currentColor", **style})
+
+
+def _label(text: str, y: int, left: int = _LEFT) -> Markup:
+    shown: list[object] = [text]
     if len(text) > _LONGEST_NAME:
-        shown = f"{escape(text[: _LONGEST_NAME - 1])}…<title>{escape(text)}</title>"
-    return f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{shown}</text>'
+        shown = [f"{text[: _LONGEST_NAME - 1]}…", element("title", text)]
+    return element("text", *shown, x=left - 8, y=y + 17, text_anchor="end")
 
 
-def _rect(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y}" width="{max(0.0, width):.1f}" height="{height}" '
-        f'fill="{colour}" rx="1.5"><title>{escape(title)}</title></rect>'
-    )
+def _rect(x: float, y: float, width: float, height: float, colour: str, title: str) -> Markup:
+    place = {"x": f"{x:.1f}", "y": y, "width": f"{max(0.0, width):.1f}", "height": height}
+    return element("rect", element("title", title), **place, fill=colour, rx="1.5")
 
 
-def _svg(height: int, parts: Iterable[str]) -> str:
-    picture = f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
-    return f'<div class="wide">{picture}</div>'
+def _svg(height: int, parts: Iterable[Markup]) -> Markup:
+    picture = element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
+    return element("div", picture, class_="wide")
 
 
 def waveform(
@@ -285,7 +306,7 @@ def waveform(
     seconds: float,
     height: int = 90,
     mark: tuple[float, float, float] | None = None,
-) -> str:
+) -> Markup:
     """A waveform from the lowest and highest sample (-1..1) of each of its columns.
 
     Args:
@@ -295,16 +316,11 @@ def waveform(
     step = WIDTH / max(1, len(peaks))
     upper = [f"{i * step:.1f},{middle - high * scale:.1f}" for i, (_, high) in enumerate(peaks)]
     lower = [f"{i * step:.1f},{middle - low * scale:.1f}" for i, (low, _) in enumerate(peaks)]
-    parts = [f'<polygon points="{" ".join([*upper, *lower[::-1]])}" fill="#5b8def"/>']
+    parts = [element("polygon", points=" ".join([*upper, *lower[::-1]]), fill="#5b8def")]
     if mark is not None:
         start, end, moment = (max(0.0, value / seconds * WIDTH) for value in mark)
-        parts.append(
-            f'<rect x="{start:.1f}" y="0" width="{end - start:.1f}" height="{height}" '
-            'fill="#ef8354" opacity=".35"/>'
-            f'<line x1="{moment:.1f}" x2="{moment:.1f}" y1="0" y2="{height}" stroke="#ef8354" '
-            'stroke-width="2"/>'
-        )
-    parts.append(
-        f'<text x="{WIDTH}" y="{height - 2}" text-anchor="end" opacity=".7">{seconds:.1f} s</text>'
-    )
+        place = {"x": f"{start:.1f}", "y": 0, "width": f"{end - start:.1f}", "height": height}
+        parts.append(element("rect", **place, fill="#ef8354", opacity=".35"))
+        parts.append(_line((moment, 0), (moment, height), stroke="#ef8354", stroke_width="2"))
+    parts.append(_pale(f"{seconds:.1f} s", WIDTH, height - 2, "end"))
     return _svg(height, parts)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import io
+import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .cli_experiments import add_commands
+from .console import leave_console, prepare_console, say, tell
 from .errors import LipsyncError
+from .files import discard_all
 from .progress import ProgressBar
 from .records import SYNCTALK_328, RenderConfig, Speech, option_choices
 
@@ -32,44 +34,115 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0: done; 2: bad input (one sentence on stderr); 130, 143: ended by Ctrl-C or SIGTERM.
+        0: done; 2: bad input (one sentence on stderr); 128 and the signal's number: ended by
+        Ctrl-C, SIGTERM or SIGHUP. A console that is closed, full or read no further changes none
+        of these.
     """
-    _accept_any_name()
-    options = _parser().parse_args(arguments)
+    prepare_console()
     try:
-        with _ended_in_order(), _warnings_as_lines():
+        options = _parser().parse_args(arguments)
+        with _ended_in_order() as told:
+            return _run(options, told)
+    except _Ended as end:
+        return 128 + end.number
+    finally:
+        leave_console()
+
+
+def _run(options: argparse.Namespace, told: threading.Event) -> int:
+    before = _outputs(options)
+    try:
+        with _warnings_as_lines():
             options.run(options)
     except LipsyncError as error:
-        _say(str(error))
+        say(str(error))
         return 2
-    except KeyboardInterrupt:
-        _say("interrupted, nothing was written.")
-        return 130
-    except _Terminated:
-        _say("ended by SIGTERM, nothing was written.")
-        return 143
+    except OSError as error:
+        # The machine's, where nothing more is known: no handles, no rights, no such device.
+        say(f"{error.filename or 'the system'}: {error.strerror or error}.")
+        return 2
+    except MemoryError as error:
+        say(f"there is not enough memory ({str(error) or 'for what was asked'}).")
+        return 2
+    except _Ended as end:
+        after = _outputs(options)
+        written = [name for name in after if after[name] != before[name]]
+        what = f"{written[0]} was written" if written else "nothing was written"
+        told.set()
+        say(f"{_ENDINGS[end.number]}, {what}.")
+        raise
     return 0
 
 
-class _Terminated(BaseException):
-    """SIGTERM came: everything is closed and removed on the way out, as for Ctrl-C."""
+def _outputs(options: argparse.Namespace) -> dict[str, object]:
+    """What is there under the outputs' names: file, time and size, or None."""
+    names = [getattr(options, name, None) for name in ("out", "report")]
+    return {name: _state(name) for name in names if name}
+
+
+def _state(name: str) -> object:
+    with suppress(OSError, ValueError):
+        status = os.stat(name)
+        return status.st_ino, status.st_mtime_ns, status.st_size
+    return None
+
+
+_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
+if hasattr(signal, "SIGHUP"):
+    _ENDINGS[signal.SIGHUP] = "ended by SIGHUP"
+
+
+class _Ended(BaseException):
+    """A signal came: everything is closed and removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """SIGTERM ends the body with `_Terminated`, in the main thread; elsewhere it stays as it is."""
+def _ended_in_order() -> Iterator[threading.Event]:
+    """A signal ends the body with `_Ended`; from then on, one more ends the process at once.
+
+    In the main thread alone, and not for signals that are ignored, as SIGHUP under ``nohup``.
+
+    Yields:
+        To be set when it was said how the command ended.
+    """
+    told = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield told
         return
 
     def end(number: int, frame: object) -> None:
-        raise _Terminated
+        for other in before:
+            signal.signal(other, end_at_once)
+        raise _Ended(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    def end_at_once(number: int, frame: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        discard_all()
+        if not told.is_set():
+            say(f"{_ENDINGS[signal.Signals(number)]}, ended at once.", is_below=True)
+        os._exit(128 + number)
+
+    before = {n: signal.getsignal(n) for n in _ENDINGS if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        yield told
+    except _Ended:
+        raise  # On the way out, which may take a while: the handlers stay.
+    except BaseException:
+        _restore(before)
+        raise
+    _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @contextmanager
@@ -81,24 +154,11 @@ def _warnings_as_lines() -> Iterator[None]:
         text = str(message)
         if text not in said:
             said.add(text)
-            _say(text)
+            say(text)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
-
-
-def _accept_any_name() -> None:
-    """Let names that a console's encoding does not have be printed with escapes."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _say(sentence: str) -> None:
-    """Print one line on stderr, where somebody listens."""
-    with suppress(OSError, ValueError):
-        print(f"lipsync-nb: {sentence}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,7 +249,7 @@ def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -
 
     with ProgressBar() as bar:
         result = render(avatar, speech, out, config, bar)
-    print(_report(result))
+    tell(_report(result))
 
 
 def _report(result: RenderResult) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .console import tell
 from .errors import ConfigError
+from .files import check_output_file, refuse_inputs, scratch_folder
 from .progress import BenchmarkBar, TotalBar
 from .records import RenderConfig, Speech, option_choices
 from .rich import Rich
@@ -136,12 +136,21 @@ def _avatar(options: argparse.Namespace) -> Iterator[Avatar]:
     from .avatar import load_avatar
     from .unet328 import untrained_generator
 
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder:
+    _check_outputs(options)
+    with scratch_folder() as folder:
         generator = options.generator
         if generator == "untrained":
-            generator = Path(folder) / "untrained.onnx"
+            generator = folder / "untrained.onnx"
             generator.write_bytes(untrained_generator(padded=True).SerializeToString())
         yield load_avatar(options.avatar, generator)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Tell before the work where its result cannot be written, or would destroy what is read."""
+    inputs = [options.avatar, options.generator, getattr(options, "speech", None)]
+    for out in (getattr(options, "out", None), getattr(options, "report", None)):
+        if out is not None:
+            refuse_inputs(check_output_file(out), inputs)
 
 
 def _speech(options: argparse.Namespace) -> Speech:
@@ -155,11 +164,11 @@ def _finish(options: argparse.Namespace, result: Rich, title: str) -> None:
     """Print a result, and write what was asked for."""
     from .report import write_report
 
-    print(result)
+    tell(result)
     if getattr(options, "out", None):
-        print(f"\n{result.save(options.out).resolve()}")  # type: ignore[attr-defined]
+        tell(f"\n{result.save(options.out).resolve()}")  # type: ignore[attr-defined]
     if getattr(options, "report", None):
-        print(f"\n{write_report(options.report, result, title=title).resolve()}")
+        tell(f"\n{write_report(options.report, result, title=title).resolve()}")
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -270,15 +279,15 @@ def _quantize(options: argparse.Namespace) -> None:
     speech = load_speech(options.speech) if options.speech else None
     with _avatar(options) as avatar:
         result = quantize(avatar, options.precision, speech)
-    print(result)
-    print(result.save(options.out).resolve())
+    tell(result)
+    tell(result.save(options.out).resolve())
 
 
 def _tune(options: argparse.Namespace) -> None:
     from .tuning import autotune
 
     with _avatar(options) as avatar, TotalBar() as bar:
-        print(autotune(avatar, seconds=options.seconds, renew=options.renew, progress=bar))
+        tell(autotune(avatar, seconds=options.seconds, renew=options.renew, progress=bar))
 
 
 def _profile(options: argparse.Namespace) -> None:

@@ -7,9 +7,8 @@ import functools
 import io
 import itertools
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from .audio import mel_spectrogram
 from .avatar import Avatar
 from .imaging import coloured, encode_picture, outlined, read_image, shrunk
 from .inside import InsideFrame
+from .markup import Markup, element, joined
 from .pipeline import RenderResult
 from .records import SAMPLE_RATE, Box, ImageArray, RenderConfig, Speech
 from .timing import Timings
@@ -31,9 +31,9 @@ _COLUMNS = 600
 
 
 @functools.singledispatch
-def html_of(thing: object) -> str:
+def html_of(thing: object) -> Markup:
     """HTML of an object of this package; needs neither a live kernel nor other files."""
-    return charts.page(f"<pre>{escape(str(thing))}</pre>")
+    return charts.page(element("pre", thing))
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -41,34 +41,38 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def picture_html(image: ImageArray, caption: str = "", width: int = 0) -> str:
+def picture_html(image: ImageArray, caption: str = "", width: int = 0) -> Markup:
     """A BGR picture as a figure; ``width`` in pixels where it is to be smaller."""
     image = shrunk(image, width) if width else image
     source = data_uri(encode_picture(image), "image/jpeg")
-    text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img src="{source}" alt="{escape(caption)}">{text}</figure>'
+    text = element("figcaption", caption) if caption else ""
+    return element("figure", element("img", src=source, alt=caption), text)
 
 
-def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> str:
+def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> Markup:
     """Pictures with captions, four in a row."""
-    figures = (picture_html(image, caption, _THUMBNAIL) for caption, image in pictures)
-    return f'<div class="sheet">{"".join(figures)}</div>'
+    return grid_html(picture_html(image, caption, _THUMBNAIL) for caption, image in pictures)
 
 
-def video_html(path: Path, width: int = 640) -> str:
+def grid_html(figures: Iterable[Markup], columns: str = "") -> Markup:
+    """Figures side by side; ``columns`` as CSS counts them, else four of one width."""
+    style = f"grid-template-columns:{columns}" if columns else None
+    return element("div", *figures, class_="sheet", style=style)
+
+
+def video_html(path: Path, width: int = 640) -> Markup:
     """A video that plays inline, or a line that says why it is not shown."""
     size = path.stat().st_size
     if size > INLINE_LIMIT_BYTES:
-        return (
-            f"<p>{escape(str(path))} is {size / 1e6:.0f} MB, over the "
-            f"{INLINE_LIMIT_BYTES / 1e6:.0f} MB that are shown inline; open the file itself.</p>"
-        )
+        most = f"the {INLINE_LIMIT_BYTES / 1e6:.0f} MB that are shown inline"
+        text = f"{path} is {size / 1e6:.0f} MB, over {most}; open the file itself."
+        return element("p", text)
     source = data_uri(path.read_bytes(), "video/mp4")
-    return f'<video controls playsinline width="{width}" src="{source}"></video>'
+    return element("video", controls=True, playsinline=True, width=width, src=source)
 
 
 @html_of.register
-def _(avatar: Avatar) -> str:
+def _(avatar: Avatar) -> Markup:
     count = min(_SHEET_FRAMES, len(avatar))
     chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
     frames = avatar.open_template("none").frames
@@ -80,42 +84,45 @@ def _(avatar: Avatar) -> str:
     small = avatar.estimate_memory("memory", "i420")
     rows = [
         ("frames", f"{len(avatar)} of {avatar.width}x{avatar.height}, {avatar.spec.fps} fps"),
-        ("face box", f"{min(widths)}-{max(widths)} px, from {escape(avatar.boxes_from)}"),
+        ("face box", f"{min(widths)}-{max(widths)} px, from {avatar.boxes_from}"),
         ("generator", _file(avatar.generator)),
         ("audio encoder", _file(avatar.audio_encoder)),
         (
             "in RAM",
             f"{memory.ram_bytes / 1e6:.0f} MB as BGR, {small.ram_bytes / 1e6:.0f} MB as I420",
         ),
-        *(("note", escape(note)) for note in avatar.notes),
+        *(("note", note) for note in avatar.notes),
     ]
-    head = f"<h4>Avatar {escape(avatar.name)}</h4>"
+    head = charts.heading(f"Avatar {avatar.name}")
     return charts.page(head, charts.table(["", ""], rows, "text"), sheet_html(pictures))
 
 
 def _file(path: Path | None) -> str:
     if path is None:
         return "none"
-    return f"{escape(path.name)}, {path.stat().st_size / 1e6:.1f} MB"
+    if not path.is_file():
+        return f"{path.name}, not there any more"
+    return f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
 
 
 @html_of.register
-def _(speech: Speech) -> str:
+def _(speech: Speech) -> Markup:
     name = speech.path.name if speech.path is not None else "sound"
-    head = f"<h4>Speech {escape(name)}, {speech.duration_seconds:.1f} s</h4>"
+    head = charts.heading(f"Speech {name}, {speech.duration_seconds:.1f} s")
     if speech.samples is None:
         track = np.asarray(speech.features, np.float32)
         picture = coloured(track.T[::-1], *np.percentile(track, [1, 99]).tolist())
-        return charts.page(head, f"<p>{len(track)} feature rows of 512</p>", _strip(picture))
+        text = element("p", f"{len(track)} feature rows of 512")
+        return charts.page(head, text, _strip(picture))
     mel = mel_spectrogram(speech.samples)
     parts = [
         charts.waveform(_peaks(speech.samples), speech.duration_seconds),
-        '<p class="dim">mel spectrogram, 80 bands, 55-7600 Hz</p>',
+        charts.dim("mel spectrogram, 80 bands, 55-7600 Hz"),
         _strip(coloured(mel[::-1], -4.0, 4.0)),
     ]
     if speech.duration_seconds <= _SOUND_LIMIT_SECONDS:
         source = data_uri(_wav(speech.samples), "audio/wav")
-        parts.append(f'<p><audio controls src="{source}"></audio></p>')
+        parts.append(element("p", element("audio", controls=True, src=source)))
     return charts.page(head, *parts)
 
 
@@ -125,11 +132,12 @@ def _peaks(samples: np.ndarray) -> list[tuple[float, float]]:
     return [(float(piece.min()), float(piece.max())) for piece in pieces]
 
 
-def _strip(picture: ImageArray) -> str:
+def _strip(picture: ImageArray) -> Markup:
     """A picture of many columns over the whole width, at most 2000 of them."""
     step = -(-picture.shape[1] // 2000)
     source = data_uri(encode_picture(picture[:, ::step], ".png"), "image/png")
-    return f'<img src="{source}" alt="" style="width:100%;height:110px;image-rendering:pixelated">'
+    style = "width:100%;height:110px;image-rendering:pixelated"
+    return element("img", src=source, alt="", style=style)
 
 
 def _wav(samples: np.ndarray) -> bytes:
@@ -143,49 +151,49 @@ def _wav(samples: np.ndarray) -> bytes:
 
 
 @html_of.register
-def _(config: RenderConfig) -> str:
+def _(config: RenderConfig) -> Markup:
     rows = []
     for option in fields(config):
-        value = getattr(config, option.name)
-        text = escape(str(value))
+        value: object = getattr(config, option.name)
         if value != option.default:
-            default = f'<span class="dim">(default {escape(str(option.default))})</span>'
-            text = f'<span style="white-space:nowrap"><b>{text}</b> {default}</span>'
-        rows.append([option.name, text, escape(str(option.metadata["help"]))])
-    return charts.page("<h4>Configuration</h4>", charts.table(["field", "value", ""], rows, "text"))
+            default = element("span", f"(default {option.default})", class_="dim")
+            value = element("span", element("b", value), " ", default, style="white-space:nowrap")
+        rows.append([option.name, value, option.metadata["help"]])
+    table = charts.table(["field", "value", ""], rows, "text")
+    return charts.page(charts.heading("Configuration"), table)
 
 
 @html_of.register
-def _(timings: Timings) -> str:
+def _(timings: Timings) -> Markup:
     return charts.page(*timings_parts(timings))
 
 
-def timings_parts(timings: Timings) -> list[str]:
+def timings_parts(timings: Timings) -> list[Markup]:
     """The stage bars, the timeline and the stage table of one render."""
     return [
-        "<h4>Work per frame, by stage</h4>",
+        charts.heading("Work per frame, by stage"),
         charts.stage_bars({"this run": timings.stages}),
-        "<h4>Which worker was busy when</h4>",
+        charts.heading("Which worker was busy when"),
         charts.timeline(timings),
         charts.stage_table(timings),
     ]
 
 
 @html_of.register
-def _(result: RenderResult) -> str:
+def _(result: RenderResult) -> Markup:
     timings = result.timings
     fps = f"{timings.steady_fps:.1f} FPS on {result.provider}"
     made = f"{result.path.name}: {result.num_frames} frames, {fps}"
-    head = f"<h4>{escape('; '.join([*result.shortfalls, made]))}</h4>"
-    notes = "".join(f'<p class="dim">{escape(note)}</p>' for note in result.notes)
+    head = charts.heading("; ".join([*result.shortfalls, made]))
+    notes = joined(charts.dim(note) for note in result.notes)
     return charts.page(head, _output(result.path), notes, *timings_parts(timings))
 
 
-def _output(path: Path) -> str:
-    if not path.exists():
-        return f"<p>{escape(str(path))} is not there any more.</p>"
+def _output(path: Path) -> Markup:
     if path.is_file():
         return video_html(path)
+    if not path.is_dir():
+        return element("p", f"{path} is not there any more.")
     files = sorted(file for file in path.iterdir() if file.suffix in (".jpg", ".png"))
     chosen = np.linspace(0, len(files) - 1, min(_SHEET_FRAMES, len(files))).astype(int).tolist()
     pictures = [
@@ -195,11 +203,11 @@ def _output(path: Path) -> str:
 
 
 @html_of.register
-def _(inside: InsideFrame) -> str:
+def _(inside: InsideFrame) -> Markup:
     return charts.page(*inside_parts(inside))
 
 
-def inside_parts(inside: InsideFrame) -> list[str]:
+def inside_parts(inside: InsideFrame) -> list[Markup]:
     """The steps of an output frame, the network's six channels and its audio window."""
     steps = [
         ("1. crop: the face box at 328x328", inside.crop),
@@ -212,14 +220,14 @@ def inside_parts(inside: InsideFrame) -> list[str]:
         ("difference to the original, 4 times", _around(_gained(inside.difference), inside.box)),
     ]
     return [
-        f"<h4>Output frame {inside.index} on template frame {inside.template_index}</h4>",
+        charts.heading(f"Output frame {inside.index} on template frame {inside.template_index}"),
         sheet_html(steps),
         *channel_parts(inside),
         *audio_parts(inside),
     ]
 
 
-def channel_parts(inside: InsideFrame) -> list[str]:
+def channel_parts(inside: InsideFrame) -> list[Markup]:
     """The six channels that the network sees, as grey pictures."""
     names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
     figures = [
@@ -227,21 +235,20 @@ def channel_parts(inside: InsideFrame) -> list[str]:
         for name, channel in zip(names, inside.visual, strict=True)
     ]
     return [
-        "<h4>The six channels the network sees</h4>",
-        '<div class="sheet" style="grid-template-columns:repeat(6,minmax(0,1fr))">',
-        *figures,
-        "</div>",
+        charts.heading("The six channels the network sees"),
+        grid_html(figures, "repeat(6,minmax(0,1fr))"),
     ]
 
 
-def audio_parts(inside: InsideFrame) -> list[str]:
+def audio_parts(inside: InsideFrame) -> list[Markup]:
     """The audio window in colours, and where it lies in the waveform."""
     # The typical row sets the scale: rows of silence can be ten times as strong.
     low, high = np.median(np.percentile(inside.audio, [1, 99], axis=1), axis=1).tolist()
     last = inside.first_row + len(inside.audio)
     return [
-        f"<h4>The audio it hears: feature rows {inside.first_row} to {last - 1}, "
-        "512 values each</h4>",
+        charts.heading(
+            f"The audio it hears: feature rows {inside.first_row} to {last - 1}, 512 values each"
+        ),
         _strip(coloured(inside.audio, low, high)),
         _where(inside),
     ]
@@ -259,11 +266,11 @@ def _gained(difference: ImageArray) -> ImageArray:
     return np.clip(difference.astype(np.int16) * 4, 0, 255).astype(np.uint8)
 
 
-def _where(inside: InsideFrame) -> str:
+def _where(inside: InsideFrame) -> Markup:
     """The waveform with the rows of the audio window marked."""
     speech = inside.speech
     if speech.samples is None:
-        return ""
+        return Markup()
     fps = 25
     start, end = inside.first_row / fps, (inside.first_row + len(inside.audio)) / fps
     return charts.waveform(

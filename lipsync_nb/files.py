@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import os
 import secrets
 import shutil
+import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import OutputError
 
@@ -34,6 +38,7 @@ class Partial:
         target: the final name; a link is followed to what it points to.
         suffix: of the partial name.
         is_folder: a folder is made instead of a file.
+        mode: rights of a folder, before the umask.
 
     Attributes:
         path: where to write.
@@ -43,12 +48,15 @@ class Partial:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, target: str | Path, suffix: str = "", is_folder: bool = False) -> None:
+    def __init__(
+        self, target: str | Path, suffix: str = "", is_folder: bool = False, mode: int = 0o777
+    ) -> None:
         self.target = Path(os.path.realpath(target))
         sweep(self.target.parent)
         self._process = os.getpid()
-        self.path, self._handle = _made(self.target.parent, suffix, is_folder)
+        self.path, self._handle = _made(self.target.parent, suffix, is_folder, mode)
         _in_the_making.add(self)
+        _watch_for_sigterm()
 
     def put_in_place(self) -> None:
         """Give it its final name: it is on the disk before, and then replaces what was there.
@@ -70,6 +78,7 @@ class Partial:
         if self in _in_the_making:
             _in_the_making.discard(self)
             os.close(self._handle)
+            _watch_no_more()
 
     def discard_at_exit(self) -> None:
         """Remove it, unless this is a fork of the process that makes it."""
@@ -78,18 +87,45 @@ class Partial:
 
 
 @atexit.register
-def _discard_all() -> None:
+def discard_all() -> None:
+    """Remove all that this process has in the making, before it ends."""
     for partial in list(_in_the_making):
         partial.discard_at_exit()
 
 
-def _made(parent: Path, suffix: str, is_folder: bool) -> tuple[Path, int]:
+def _watch_for_sigterm() -> None:
+    """While something is in the making, a SIGTERM that nobody handles removes it, then kills.
+
+    Jupyter ends a busy kernel so. A process that has a handler of its own ends in its own way.
+    """
+    _replace_handler(signal.SIG_DFL, _discard_and_die)
+
+
+def _watch_no_more() -> None:
+    if not _in_the_making:
+        _replace_handler(_discard_and_die, signal.SIG_DFL)
+
+
+def _replace_handler(before: object, after: Any) -> None:
+    """Change the handler of SIGTERM from one to another, where this thread may and it is so."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is before:
+        signal.signal(signal.SIGTERM, after)
+
+
+def _discard_and_die(number: int, frame: object) -> None:
+    discard_all()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _made(parent: Path, suffix: str, is_folder: bool, mode: int) -> tuple[Path, int]:
     """A new file or folder under a name of its own, and an open handle that holds its lock."""
     for _ in range(_TRIES):
         path = parent / f"{PARTIAL}{secrets.token_hex(6)}{suffix}"
         try:
             if is_folder:
-                os.mkdir(path)
+                os.mkdir(path, mode)
                 handle = os.open(path, os.O_RDONLY)
             else:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
@@ -185,6 +221,90 @@ def cannot_write(path: str | Path, error: Exception) -> OutputError:
     """The sentence for an error of the system while an output was written."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return OutputError(f"{path}: cannot be written ({reason}).")
+
+
+def check_output(path: str | Path) -> Path:
+    """An output's path, told before the work where nothing can be written under it.
+
+    Raises:
+        OutputError: it is empty or no name, or its folder is not there or cannot be written in.
+    """
+    if not str(path):
+        raise OutputError("the output's name is empty, expected a file or folder name.")
+    path = Path(path)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise cannot_write(path, error) from error
+    parent = Path(os.path.realpath(path)).parent
+    if not parent.is_dir():
+        raise OutputError(f"{path}: its folder {parent} does not exist.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{path}: its folder {parent} is not writable.")
+    return path
+
+
+def check_output_file(path: str | Path) -> Path:
+    """`check_output` for a file.
+
+    Raises:
+        OutputError: see there; or something that is no file has this name.
+    """
+    path = check_output(path)
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "not a file"
+        raise OutputError(f"{path}: is {kind}, expected a file name.")
+    return path
+
+
+def refuse_inputs(path: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Tell, before it is overwritten, that an output is one of the files that are read.
+
+    Args:
+        path: of the output; links to a file are that file.
+        inputs: None where there is none; those that are not there do not matter.
+
+    Raises:
+        OutputError: it is.
+    """
+    for given in inputs:
+        if given is not None and _are_same(path, given):
+            raise OutputError(
+                f"{path}: is what is read ({given}), expected another name for the output."
+            )
+
+
+def _are_same(one: str | Path, other: str | Path) -> bool:
+    with suppress(OSError, ValueError):
+        return os.path.samefile(one, other)
+    return False
+
+
+@contextmanager
+def scratch_folder(needed_bytes: int = 0) -> Iterator[Path]:
+    """Entered while temporary files are needed: a folder of this user's alone.
+
+    What a process that was killed left is removed by the next that needs one.
+
+    Args:
+        needed_bytes: what must be free there.
+
+    Raises:
+        OutputError: it cannot be made, or there is no room.
+    """
+    try:
+        place = Path(tempfile.gettempdir())
+        if shutil.disk_usage(place).free < needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        partial = Partial(place / "scratch", is_folder=True, mode=0o700)
+    except OSError as error:
+        raise cannot_write("the folder for temporary files", error) from error
+    try:
+        yield partial.path
+    finally:
+        partial.discard()
 
 
 def user_cache_folders() -> list[Path]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from .errors import NetworkError
-from .inference import Session
+from .inference import Session, check_numbers
 from .records import AnyArray, ImageArray
 from .row_programs import RowProgram
 from .row_tails import head_of, read_tail
@@ -29,11 +29,15 @@ class FusedNetwork:
         head: the session.
 
     Raises:
-        NetworkError: the last layers are of other kinds.
+        NetworkError: the last layers are of other kinds; when called, see `Session`.
+        WeightsError: their weights do not fit them.
     """
 
     def __init__(self, model: bytes, open_session: Callable[[bytes], Session]) -> None:
-        graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+        graph = onnx.load_from_string(model)
+        # Compiled code relies on the shapes: on those that follow from the inputs alone.
+        del graph.graph.value_info[:]
+        graph = onnx.shape_inference.infer_shapes(graph)
         tail = read_tail(graph)
         head, self._names = head_of(graph, tail)
         if not self._names:
@@ -58,6 +62,9 @@ class FusedNetwork:
     def begin(self, feeds: Mapping[str, AnyArray]) -> Mapping[str, AnyArray]:
         """Run what comes before the fused layers; gives what they take, by name."""
         outputs = self.head({name: feeds[name] for name in self._wanted})
+        # What the smallest picture was made from, and what is made of it, are not looked at: what
+        # is no number there is none here, or is none because of this.
+        check_numbers(min(outputs, key=np.size), self.head.name)
         return {**feeds, **dict(zip(self._names, outputs, strict=True))}
 
     def finish(self, values: Mapping[str, AnyArray]) -> ImageArray:

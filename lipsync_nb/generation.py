@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from .audio import load_speech
 from .avatar import Avatar
 from .batching import make_batch
 from .binding import input_names
 from .cache import Template
-from .errors import NetworkError, SpeechError
+from .errors import NetworkError, NotFoundError, SpeechError
 from .features import FeatureCache, FeaturePlan, plan_features
 from .files import cache_folders
 from .fusion import FusedNetwork
@@ -32,7 +33,10 @@ from .inference import (
     to_images,
 )
 from .integers import weight_bits
+from .kept_files import trusted_owners
+from .kept_networks import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
 from .network_files import read_network
+from .network_store import Files, NetworkStore, Result
 from .normal_form import OutputRange, normal_form
 from .painters import (
     Inputs,
@@ -44,7 +48,7 @@ from .painters import (
     WholePainter,
     within_memory,
 )
-from .preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole
+from .preparation import Arithmetic, prepare_halves, prepare_whole
 from .records import (
     FEATURE_SIZE,
     AnyArray,
@@ -53,6 +57,7 @@ from .records import (
     IndexArray,
     RenderConfig,
 )
+from .row_tails import WeightsError
 from .splitting import Edge, edges_of
 from .threads import ThreadPlan, plan_threads
 
@@ -81,13 +86,12 @@ def open_generator(
         NetworkError, ProviderError, NotFoundError: see `OnnxNetwork`.
         SpeechError: the track has NaN or infinity in it.
     """
-    if avatar.generator is None:
-        raise _no_generator(avatar)
+    path = avatar.require_generator()
     _check_track(track)
     inputs = Inputs(template, track, config.audio_edges)
     fused = config.prepare and not why_not_fused(config, plan)
-    config, missed = within_memory(avatar.generator, template, config, plan, fused)
-    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan)
+    config, missed = within_memory(path, template, config, plan, fused)
+    opener = _Opener(avatar, path, inputs, order, config, plan)
     if not config.prepare:
         return opener.plain(Remarks(("network: used as its file is.",), missed))
     painter = opener.best()
@@ -194,12 +198,9 @@ class _Opener:
 
     def _range(self, digest: str) -> OutputRange:
         """What the network's output means, found once and kept."""
-        files = self._store().fetch(("range", digest), lambda: {"range.json": self._tried()})
-        return OutputRange(**json.loads(files["range.json"]))
-
-    def _tried(self) -> bytes:
-        found = self.plain(Remarks()).generator.read_range(self._trial())
-        return json.dumps(asdict(found)).encode()
+        return self._kept.output_range(
+            digest, lambda: self.plain(Remarks()).generator.read_range(self._trial())
+        )
 
     def _trial(self) -> Batch:
         """The frame in the middle."""
@@ -210,9 +211,9 @@ class _Opener:
         """Try another form of the file than its own, once: it must paint what the file paints."""
         if source.is_own:
             return
-        self._store().fetch(("form", source.digest), lambda: {"right.txt": self._compared(source)})
+        self._kept.check_form(source.digest, lambda: self._compare(source))
 
-    def _compared(self, source: _Source) -> bytes:
+    def _compare(self, source: _Source) -> None:
         batch = self._trial()
         feeds = dict(zip(source.names, (batch.visual, batch.audio), strict=True))
         found = to_images(Session(source.model, self.path, provider="cpu")(feeds)[0])
@@ -220,7 +221,6 @@ class _Opener:
         error = float(np.abs(found.astype(np.float32) - expected).mean())
         if error > LARGEST_FORM_ERROR:
             raise NetworkError(f"in float32 it paints {error:.1f} of 255 differently")
-        return b"right"
 
     def prepared(self, source: _Source, remarks: Remarks) -> Painter:
         remarks = remarks.and_note(source.note)
@@ -276,16 +276,24 @@ class _Opener:
     def _calibration_track(self) -> FloatArray:
         """Features of the recording's own speech where the avatar has them, else of this one."""
         file = self.avatar.path / FEATURES_FILE
-        with suppress(OSError, ValueError):
-            track: FloatArray = np.load(file, allow_pickle=False).astype(np.float32)
-            if track.ndim == 2 and track.shape[1] == FEATURE_SIZE and len(track):
+        try:
+            track = load_speech(file).features
+            if track is not None:
                 return track
+        except NotFoundError:
+            pass
+        except SpeechError as error:
+            warnings.warn(f"{error} INT8 is calibrated on this speech instead.", stacklevel=2)
         if not len(self.inputs.track):
             raise NetworkError(f"{file}: found no features to calibrate on, nor a speech.")
         return self.inputs.track
 
-    def _store(self) -> NetworkStore:
-        return NetworkStore(tuple(cache_folders(self.avatar.path)), str(self.path))
+    @cached_property
+    def _kept(self) -> KeptNetworks:
+        avatar = self.avatar.path
+        folders = tuple(cache_folders(avatar))
+        store = NetworkStore(folders, str(self.path), trusted_owners(avatar))
+        return KeptNetworks(store, self.inputs.template.spec)
 
     def _session(self, model: bytes) -> Session:
         batch_size = self.share.batch_size if self.config.pad_last_batch else 0
@@ -305,44 +313,59 @@ class _Opener:
             return self._session(model), f"fused layers off: {reason}"
         try:
             network = FusedNetwork(model, self._session)
+        except WeightsError:
+            raise
         except NetworkError as error:
             return self._session(model), f"fused layers off: {error}"
         return network, f"fused layers on: {network}."
 
     def _whole(self, source: _Source, remarks: Remarks) -> Painter:
-        network, note = self._network(self.whole_files(source)["whole.onnx"])
+        network, note = self.whole(source, lambda files: self._network(files[WHOLE]))
         remarks = remarks.and_note(note).and_note(self._arithmetic_note())
         return WholePainter(self.inputs, network, source.names, self.share, remarks)
 
-    def whole_files(self, source: _Source) -> dict[str, bytes]:
-        """The prepared network in one piece."""
+    def whole(self, source: _Source, use: Callable[[Files], Result]) -> Result:
+        """Use the prepared network in one piece."""
         model, arithmetic = source.model, self._arithmetic(source.names)
-        key = ("whole", source.digest, *self._arithmetic_key())
-        return self._store().fetch(key, lambda: prepare_whole(model, arithmetic))
+        key = (source.digest, *self._arithmetic_key())
+        return self._kept.whole(key, source.names, lambda: prepare_whole(model, arithmetic), use)
 
-    def split_files(self, source: _Source) -> tuple[tuple[object, ...], dict[str, bytes]]:
-        """The prepared network in two halves, and the key that they are kept under."""
-        model, names = source.model, source.names
+    def _halves_key(self, source: _Source) -> tuple[object, ...]:
         narrow = self.config.feature_dtype == "float16"
-        key = ("halves", source.digest, names[1], narrow, *self._arithmetic_key())
-        arithmetic = self._arithmetic(names)
-        files = self._store().fetch(
-            key, lambda: prepare_halves(model, names[1], narrow, arithmetic)
-        )
-        return key, files
+        return (source.digest, source.names[1], narrow, *self._arithmetic_key())
+
+    def halves(self, source: _Source, use: Callable[[Files], Result]) -> Result:
+        """Use the prepared network in two halves."""
+        names, arithmetic = source.names, self._arithmetic(source.names)
+        narrow = self.config.feature_dtype == "float16"
+
+        def make() -> Files:
+            return prepare_halves(source.model, names[1], narrow, arithmetic)
+
+        return self._kept.halves(self._halves_key(source), names, make, use)
 
     def _split(self, source: _Source, remarks: Remarks) -> Painter:
-        key, files = self.split_files(source)
-        plan, edges = self.plan_features(files["independent.onnx"])
-        if not len(plan.frames):
+        plan, edges, opened = self.halves(source, self._opened_halves)
+        if opened is None:
             return self._whole(source, self._without_cache(remarks, plan.reason))
         features = self.avatar.remember_features(
-            (key, plan.frames.tobytes()), lambda: FeatureCache(edges, plan.frames)
+            (self._halves_key(source), plan.frames.tobytes()),
+            lambda: FeatureCache(edges, plan.frames),
         )
-        dependent, note = self._network(files["dependent.onnx"])
-        halves = self._session(files["independent.onnx"]), dependent
+        independent, dependent, note = opened
         remarks = remarks.and_note(plan.reason).and_note(note).and_note(self._arithmetic_note())
+        halves = independent, dependent
         return SplitPainter(self.inputs, halves, source.names, features, self.share, remarks)
+
+    def _opened_halves(
+        self, files: Files
+    ) -> tuple[FeaturePlan, Sequence[Edge], tuple[Session, PreparedNetwork, str] | None]:
+        """What is kept of the frames; and the halves, opened, where that is anything."""
+        plan, edges = self.plan_features(files[INDEPENDENT])
+        if not len(plan.frames):
+            return plan, edges, None
+        dependent, note = self._network(files[DEPENDENT])
+        return plan, edges, (self._session(files[INDEPENDENT]), dependent, note)
 
     def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[Edge]]:
         """Which template frames' features are kept, and what they are."""
@@ -389,11 +412,10 @@ def generator_source(avatar: Avatar, template: Template) -> tuple[bytes, tuple[s
     Raises:
         NetworkError, NotFoundError: see `open_generator`.
     """
-    if avatar.generator is None:
-        raise _no_generator(avatar)
+    path = avatar.require_generator()
     inputs = Inputs(template, np.zeros((1, FEATURE_SIZE), np.float32), "zero")
     config, order = RenderConfig(), np.zeros(1, np.int64)
-    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
+    opener = _Opener(avatar, path, inputs, order, config, plan_threads(config))
     source = opener.source()
     return source.model, source.names
 
@@ -409,27 +431,19 @@ def network_of_a_frame(
     Raises:
         NetworkError, NotFoundError: see `open_generator`.
     """
-    if avatar.generator is None:
-        raise _no_generator(avatar)
+    path = avatar.require_generator()
     inputs = Inputs(template, track, config.audio_edges)
-    opener = _Opener(avatar, avatar.generator, inputs, order, config, plan_threads(config))
+    opener = _Opener(avatar, path, inputs, order, config, plan_threads(config))
     if not config.prepare:
-        return "the file", read_network(avatar.generator)
+        return "the file", read_network(path)
     source = opener.source()
     if config.feature_cache != "off":
         with suppress(NetworkError):
-            _, files = opener.split_files(source)
-            if len(opener.plan_features(files["independent.onnx"])[0].frames):
-                return "audio half", files["dependent.onnx"]
-    return "whole", opener.whole_files(source)["whole.onnx"]
+            files = opener.halves(source, dict)
+            if len(opener.plan_features(files[INDEPENDENT])[0].frames):
+                return "audio half", files[DEPENDENT]
+    return "whole", opener.whole(source, dict)[WHOLE]
 
 
 def _reason(error: NetworkError) -> str:
     return str(error).rstrip(".")
-
-
-def _no_generator(avatar: Avatar) -> NetworkError:
-    return NetworkError(
-        f"{avatar.path}: found no generator network, expected models/generator.onnx "
-        "or generator=..."
-    )

@@ -9,8 +9,11 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from .errors import NetworkError
 
 BATCH_AXIS = "N"
+# Name of the output that tells whether pictures were numbers, see `with_picture_output`.
+MEAN_OUTPUT = "pictures.mean"
 # Scales for each channel of a weight came with 13; 17 is what this package writes itself.
 SMALLEST_OPSET, RAISED_OPSET = 13, 17
+_AXES_ARE_INPUT = 18
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -141,9 +144,11 @@ def with_picture_output(model: onnx.ModelProto) -> None:
     """Let a graph give uint8 pictures ``[N, s, s, 3]``, ``trunc(255 * output)``, in place.
 
     Its output is float32 ``[N, 3, s, s]``, 0..1. What lies outside is clipped; a sigmoid gives
-    nothing outside.
+    nothing outside. A second output, `MEAN_OUTPUT`, float32 ``[N]``, is the mean of each frame's
+    numbers: pictures cannot show that some of them were NaN or infinite, the mean does.
     """
     output = model.graph.output[0]
+    mean = _mean_of_frames(model, output.name)
     sizes = [dim.dim_value for dim in output.type.tensor_type.shape.dim[1:]]
     name = f"{output.name}.pictures"
     scaled, within = f"{name}.scaled", f"{name}.within"
@@ -162,6 +167,19 @@ def with_picture_output(model: onnx.ModelProto) -> None:
     shape = [BATCH_AXIS, *sizes[1:], *sizes[:1]]
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+    model.graph.output.append(mean)
+
+
+def _mean_of_frames(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
+    """Add a node for the mean of each frame; gives what it makes."""
+    axes, weights = [1, 2, 3], f"{MEAN_OUTPUT}.axes"
+    if opset_of(model) >= _AXES_ARE_INPUT:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), weights))
+        node = helper.make_node("ReduceMean", [name, weights], [MEAN_OUTPUT], keepdims=0)
+    else:
+        node = helper.make_node("ReduceMean", [name], [MEAN_OUTPUT], axes=axes, keepdims=0)
+    model.graph.node.append(node)
+    return helper.make_tensor_value_info(MEAN_OUTPUT, TensorProto.FLOAT, [BATCH_AXIS])
 
 
 def _ends_in_sigmoid(graph: onnx.GraphProto) -> bool:

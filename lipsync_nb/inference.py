@@ -6,16 +6,18 @@ import contextlib
 import ctypes
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import onnx
 
+from .arrays import are_finite
 from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of
 from .errors import NetworkError, ProviderError
-from .graphs import BATCH_AXIS, with_dynamic_batch
+from .graphs import BATCH_AXIS, MEAN_OUTPUT, with_dynamic_batch
 from .network_files import first_line, read_network, why_too_new
 from .normal_form import OutputRange
 from .records import FEATURE_SIZE, AnyArray, Batch, FloatArray, ImageArray, ModelSpec, Predictions
@@ -25,6 +27,8 @@ ort.set_default_logger_severity(4)
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+# For the first batch that a network ever gets: a slow machine takes seconds for it.
+TRIAL_SECONDS = 120.0
 Batching = Literal["dynamic", "rewritten", "single"]
 
 
@@ -65,7 +69,7 @@ class OnnxNetwork:
         self.path = Path(path)
         self._inputs, self._output = tuple(inputs), output
         self._options = _session_options(num_threads, spinning)
-        self._wanted_provider = provider
+        self._wanted_provider, self._is_tried = provider, False
         model = read_network(self.path)
         self._session = self._open(model)
         nodes = bind_inputs(self._session.get_inputs(), self._inputs, self.path)
@@ -107,7 +111,7 @@ class OnnxNetwork:
             float32 ``[n, *output]``.
 
         Raises:
-            NetworkError: it cannot be run, or gives NaN or infinity.
+            NetworkError: it cannot be run, gives NaN or infinity, or its first run does not end.
         """
         if self.batching == "single":
             rows = zip(*arrays, strict=True)
@@ -118,10 +122,11 @@ class OnnxNetwork:
         try:
             found = self._outcome(self._session, arrays)
             result = found.reshape(len(arrays[0]), *self._output).astype(np.float32, copy=False)
+        except NetworkError:
+            raise
         except Exception as error:  # ONNX Runtime has no common class for its errors at run time
             raise NetworkError(f"{self.path}: cannot be run ({first_line(error)}).") from error
-        if not np.isfinite(result).all():
-            raise NetworkError(f"{self.path}: gives NaN or infinity, expected finite numbers.")
+        check_numbers(result, self.path)
         return result
 
     def _outcome(self, session: ort.InferenceSession, arrays: Sequence[FloatArray]) -> AnyArray:
@@ -130,7 +135,9 @@ class OnnxNetwork:
             name: array.astype(dtype, copy=False)
             for (name, dtype), array in zip(self._fed.items(), arrays, strict=True)
         }
-        result: AnyArray = session.run([self._given], feeds)[0]
+        run = session.run if self._is_tried else functools.partial(_tried, session, self.path)
+        result: AnyArray = run([self._given], feeds)[0]
+        self._is_tried = True
         return result
 
     def _same_results(self, fixed: ort.InferenceSession, rewritten: ort.InferenceSession) -> bool:
@@ -140,6 +147,8 @@ class OnnxNetwork:
         try:
             alone = [self._outcome(fixed, [a[i : i + 1] for a in arrays]) for i in range(2)]
             both = self._outcome(rewritten, arrays)
+        except NetworkError:
+            raise
         except Exception:  # ONNX Runtime has no common class for its errors at run time
             return False
         expected = np.concatenate(alone)
@@ -148,6 +157,26 @@ class OnnxNetwork:
         return both.size == expected.size and np.allclose(
             both.reshape(expected.shape), expected, atol=tolerance
         )
+
+
+def _tried(
+    session: ort.InferenceSession, path: Path, outputs: Sequence[str], feeds: dict[str, AnyArray]
+) -> list[AnyArray]:
+    """Run a session; one that has not ended after `TRIAL_SECONDS` never may.
+
+    It runs in a thread, so that Ctrl-C is heard meanwhile.
+    """
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    with ThreadPoolExecutor(1, "trial") as pool:
+        future = pool.submit(session.run, outputs, feeds, options)
+        try:
+            return list(future.result(TRIAL_SECONDS))
+        except TimeoutError as error:
+            text = f"{path}: gave no result within {TRIAL_SECONDS:.0f} s, expected less."
+            raise NetworkError(text) from error
+        finally:
+            options.terminate = True
 
 
 class Generator:
@@ -222,7 +251,12 @@ class Session:
         profile: where ONNX Runtime's profiler writes, see `end_profile`.
 
     Attributes:
+        name: for messages.
         provider: name of the execution provider that is really bound.
+
+    Raises:
+        NetworkError: it cannot be opened; when called, it cannot be run, or the pictures that it
+            paints are of NaN or infinity, see `with_picture_output`.
     """
 
     def __init__(
@@ -243,7 +277,9 @@ class Session:
             options.add_free_dimension_override_by_name(BATCH_AXIS, batch_size)
         self._session = _open_session(model, options, provider, name)
         self.provider: str = self._session.get_providers()[0]
-        self.batch_size, self._name = batch_size, name
+        self.batch_size, self.name = batch_size, name
+        names = [node.name for node in self._session.get_outputs()]
+        self._mean = names.index(MEAN_OUTPUT) if MEAN_OUTPUT in names else None
         _check_provider(provider, self.provider, name)
 
     def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
@@ -251,11 +287,19 @@ class Session:
         count = len(next(iter(feeds.values())))
         if self.batch_size and count < self.batch_size:
             feeds = {name: _filled_up(array, self.batch_size) for name, array in feeds.items()}
-        try:
+        with self._told():
             outputs: list[AnyArray] = self._session.run(None, dict(feeds))
+        outputs = [output[:count] for output in outputs]
+        if self._mean is not None:
+            check_numbers(outputs[self._mean], self.name)
+        return outputs
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # ONNX Runtime has no common class for its errors at run time
-            raise NetworkError(f"{self._name}: cannot be run ({first_line(error)}).") from error
-        return [output[:count] for output in outputs]
+            raise NetworkError(f"{self.name}: cannot be run ({first_line(error)}).") from error
 
     def end_profile(self) -> Path:
         """Stop the profiler; gives the JSON file of its events (Trace Event Format)."""
@@ -280,8 +324,15 @@ class Session:
             binding.bind_output(
                 node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
             )
-        self._session.run_with_iobinding(binding)
+        with self._told():
+            self._session.run_with_iobinding(binding)
         return True
+
+
+def check_numbers(values: AnyArray, name: Path) -> None:
+    """Raise `NetworkError` where a network's numbers are not finite."""
+    if not are_finite(values):
+        raise NetworkError(f"{name}: gives NaN or infinity, expected finite numbers.")
 
 
 def random_feeds(model: bytes, count: int) -> dict[str, AnyArray]:

@@ -9,7 +9,7 @@ import numpy as np
 from .audio import speech_features
 from .avatar import Avatar
 from .batching import audio_rows, make_batch, template_order
-from .errors import ConfigError, NetworkError
+from .errors import ConfigError
 from .imaging import resize
 from .inference import Generator, audio_encoder
 from .records import Box, FloatArray, ImageArray, RenderConfig, Speech
@@ -81,12 +81,11 @@ class Inside:
     """
 
     def __init__(self, avatar: Avatar, speech: Speech, config: RenderConfig | None = None) -> None:
-        if avatar.generator is None:
-            raise NetworkError(f"{avatar.path}: found no generator network.")
+        generator = avatar.require_generator()
         self.config = config or RenderConfig()
         self._speech, self._spec = speech, avatar.spec
         self._template = avatar.open_template("none")
-        self._generator = Generator(avatar.generator, avatar.spec, self.config.provider)
+        self._generator = Generator(generator, avatar.spec, self.config.provider)
         encoder = None
         if speech.features is None and avatar.audio_encoder is not None:
             encoder = audio_encoder(avatar.audio_encoder, self.config.provider)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from .audio import speech_features
 from .avatar import Avatar
 from .batching import iter_batches, template_order
-from .errors import NetworkError
+from .files import scratch_folder
 from .inference import Generator, audio_encoder
 from .machine import PeakMemory
 from .origin import ORIGIN_STAGES, render_origin
 from .pipeline import FrameStream, render
 from .records import Progress, ProgressCallback, RenderConfig, Speech
+from .results import check_range
 from .threads import available_cores, plan_threads
 from .timing import Lane, StageRow, Timings
 
 BARE_NETWORK, BARE_BATCH = "onnxruntime", 4
+_SHORTEST_SECONDS, _MOST_BYTES = 1e-9, 1e15
 _Measured = tuple[Timings, float, float, str, int]
 RunProgress = Callable[[str, Progress], None]
 
@@ -43,6 +43,9 @@ class Run:
         threads: of the network.
         stages: seconds, frames, p50 and p95 of each stage.
         lanes: how each worker spent the steady seconds: at work, waiting, on the rest.
+
+    Raises:
+        BenchmarkError: a figure is negative, not finite, or 0 where it is divided by.
     """
 
     name: str
@@ -57,6 +60,16 @@ class Run:
     stages: tuple[StageRow, ...]
     lanes: tuple[Lane, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_range("repeat", self.repeat, 0)
+        check_range("num_frames", self.num_frames, 1)
+        for name in ("seconds", "inference_seconds"):
+            check_range(name, getattr(self, name), _SHORTEST_SECONDS)
+        for name in ("warmup_seconds", "rss_bytes", "threads"):
+            check_range(name, getattr(self, name), 0, _MOST_BYTES)
+        _check_rows("stages", self.stages)
+        _check_rows("lanes", self.lanes)
+
     @property
     def fps(self) -> float:
         return self.num_frames / self.seconds
@@ -64,6 +77,14 @@ class Run:
     @property
     def inference_fps(self) -> float:
         return self.num_frames / self.inference_seconds
+
+
+def _check_rows(place: str, rows: Sequence[StageRow | Lane]) -> None:
+    for number, row in enumerate(rows):
+        for option in fields(row):
+            value = getattr(row, option.name)
+            if not isinstance(value, str):
+                check_range(f"{place}[{number}].{option.name}", value, 0)
 
 
 @dataclass(frozen=True)
@@ -88,13 +109,6 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
-
-
-def run_of(entry: dict[str, Any]) -> Run:
-    """A run from what ``asdict`` made of it."""
-    stages = tuple(StageRow(**row) for row in entry["stages"])
-    lanes = tuple(Lane(**lane) for lane in entry["lanes"])
-    return Run(**{**entry, "stages": stages, "lanes": lanes})
 
 
 @dataclass(frozen=True)
@@ -124,11 +138,11 @@ class Meter:
                 ``onnxruntime``.
             repeat: its number; 0 is the first, which fills the caches.
         """
-        with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, PeakMemory() as peak:
+        with scratch_folder() as folder, PeakMemory() as peak:
             if config is not None:
-                measured = self._render(avatar, config, Path(folder), self._report(name, repeat))
+                measured = self._render(avatar, config, folder, self._report(name, repeat))
             elif name in ORIGIN_STAGES:
-                measured = self._origin(avatar, name, Path(folder), self._report(name, repeat))
+                measured = self._origin(avatar, name, folder, self._report(name, repeat))
             else:
                 measured = self._bare(avatar, self._report(name, repeat))
         timings, seconds, alone, provider, threads = measured
@@ -181,11 +195,10 @@ class Meter:
     def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
         """Only the network's own runs count, on batches of 4 that are made between them."""
         timings = Timings()
-        if avatar.generator is None:
-            raise NetworkError(f"{avatar.path}: found no generator network.")
+        path = avatar.require_generator()
         with timings.stage("open"):
             template = avatar.open_template("memory", "bgr")
-            generator = Generator(avatar.generator, avatar.spec, num_threads=available_cores())
+            generator = Generator(path, avatar.spec, num_threads=available_cores())
             encoder = None
             if self.speech.features is None and avatar.audio_encoder is not None:
                 encoder = audio_encoder(avatar.audio_encoder)

@@ -18,7 +18,7 @@ from .avatar import Avatar
 from .batching import batch_frames, make_batch, template_order
 from .cache import Template
 from .compositing import composite_frame
-from .errors import ConfigError, NetworkError
+from .errors import ConfigError
 from .inference import Generator, audio_encoder
 from .records import (
     CachePolicy,
@@ -86,9 +86,8 @@ def render_origin(
     """
     if stage not in ORIGIN_STAGES:
         raise ConfigError(f"stage: found {stage!r}, expected one of {', '.join(ORIGIN_STAGES)}.")
-    if avatar.generator is None:
-        raise NetworkError(f"{avatar.path}: found no generator network.")
-    program = _Program(avatar, ORIGIN_STAGES[stage], avatar.generator, provider)
+    generator = avatar.require_generator()
+    program = _Program(avatar, ORIGIN_STAGES[stage], generator, provider)
     with ImageFolderSink(path, RenderConfig(overlap=False)) as sink:
         count = program.run(speech, sink, max_frames, progress)
     program.timings.finish(count)

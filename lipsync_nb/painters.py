@@ -13,7 +13,15 @@ import numpy as np
 from .batching import USUAL_BATCH, batch_within_memory, make_batch
 from .cache import Template
 from .features import FeatureCache
-from .inference import CPU, Generator, PreparedNetwork, Session, first_provider, generator_inputs
+from .inference import (
+    CPU,
+    Generator,
+    PreparedNetwork,
+    Session,
+    check_numbers,
+    first_provider,
+    generator_inputs,
+)
 from .network_files import read_network
 from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
 from .threads import ThreadPlan
@@ -47,7 +55,7 @@ class Painter(Protocol):
         """Paint them."""
 
     def warm_up(self, count: int) -> None:
-        """Run once on a batch of this size, of zeros."""
+        """Run once on a batch of this size, of noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +71,12 @@ class Inputs:
     ) -> Batch:
         return make_batch(self.template, self.track, frames, template_frames, self.edges, wanted)
 
-    def zeros(self, count: int) -> Batch:
-        """A batch of zeros, for a trial."""
+    def noise(self, count: int) -> Batch:
+        """A batch for a trial; a network that normalises its inputs may not like zeros."""
         visual, audio = generator_inputs(self.template.spec)
-        indices = np.zeros(count, np.int64)
-        pictures = np.zeros((count, *visual), np.float32)
-        sound = np.zeros((count, *audio), np.float32)
+        indices, rng = np.zeros(count, np.int64), np.random.default_rng(0)
+        pictures = rng.random((count, *visual), np.float32)
+        sound = rng.random((count, *audio), np.float32)
         return Batch(indices, indices, pictures, sound, indices)
 
 
@@ -144,7 +152,7 @@ class PlainPainter:
         return self.generator(batch)
 
     def warm_up(self, count: int) -> None:
-        batch = self._inputs.zeros(count)
+        batch = self._inputs.noise(count)
         self.generator.network(batch.visual, batch.audio)
 
 
@@ -173,7 +181,7 @@ class WholePainter:
         return _predictions(batch, self._network(feeds)[0])
 
     def warm_up(self, count: int) -> None:
-        self(self._inputs.zeros(count))
+        self(self._inputs.noise(count))
 
 
 class SplitPainter:
@@ -219,20 +227,26 @@ class SplitPainter:
         frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
         room = self._features.room(frames)
         if room and self._independent.run_into(feeds, room):
+            self._check(room)
             self._features.mark(frames)
             return {}
         outputs = self._independent(feeds)
+        self._check(outputs)
         fresh = {}
         for position, frame in enumerate(frames.tolist()):
             fresh[frame] = [output[position] for output in outputs]
             self._features.put(frame, fresh[frame])
         return fresh
 
+    def _check(self, features: Sequence[AnyArray]) -> None:
+        for feature in features:
+            check_numbers(feature, self._independent.name)
+
     def warm_up(self, count: int) -> None:
-        batch = self._inputs.zeros(count)
-        self._independent({self._visual: batch.visual})
-        names = [(edge.name, edge.shape, edge.dtype) for edge in self._features.edges]
-        feeds = {name: np.zeros((count, *shape), dtype) for name, shape, dtype in names}
+        batch = self._inputs.noise(count)
+        names = [edge.name for edge in self._features.edges]
+        features = self._independent({self._visual: batch.visual})
+        feeds = dict(zip(names, features, strict=True))
         self._dependent({self._audio: batch.audio, **feeds})
 
 

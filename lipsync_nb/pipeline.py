@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator as GeneratorType
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from .audio import speech_features
 from .avatar import Avatar
 from .batching import batch_frames, template_order
 from .compositing import Compositor
+from .errors import OutputError
+from .files import refuse_inputs
 from .generation import FEATURES_FILE, open_generator
 from .inference import audio_encoder
 from .overlap import run_ahead, run_side_by_side
@@ -270,6 +273,17 @@ def _closing_timed(sink: AnySink, timings: Timings) -> Iterator[AnySink]:
     timings.add("close", start, time.perf_counter(), 0)
 
 
+def _spare_inputs(path: str | Path, avatar: Avatar, speech: Speech) -> None:
+    """Refuse an output that is a file of the avatar or the speech."""
+    if not os.path.isfile(path):
+        return
+    inputs = (*avatar.source.files, avatar.generator, avatar.audio_encoder, avatar.path)
+    refuse_inputs(path, (speech.path, *inputs))
+    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(avatar.path))
+    if real.suffix.lower() != ".mp4" and real.is_relative_to(root):
+        raise OutputError(f"{path}: is a link to a file of the avatar ({real}).")
+
+
 def render(
     avatar: Avatar,
     speech: Speech,
@@ -292,13 +306,14 @@ def render(
         `RenderResult`.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: the place cannot be written, or is one of the files that are read.
         NetworkError, ProviderError, SpeechError: see `iter_frames`.
     """
     config = config or RenderConfig()
     timings = Timings()
     threads = plan_threads(config).encoder
     aspect = avatar.sample_aspect_ratio
+    _spare_inputs(path, avatar, speech)
     opened = open_sink(path, speech, avatar.spec.fps, config, threads, aspect)
     with _closing_timed(opened, timings) as sink:
         stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,8 @@ import onnx
 
 from .audio import speech_features
 from .avatar import Avatar, demo_folder
-from .errors import ConfigError, NetworkError
-from .files import write_file
+from .errors import ConfigError, NetworkError, SpeechError
+from .files import check_output_file, refuse_inputs, scratch_folder, write_file
 from .generation import calibration_feeds, generator_source
 from .inference import audio_encoder
 from .integers import weight_bits
@@ -43,11 +42,13 @@ class QuantizedNetwork(RichResult):
         precision: the recipe.
         model: the serialised ONNX network, with the inputs and the output of the original.
         original_bytes: size of the original's file.
+        original: that file, which `save` does not write over.
     """
 
     precision: Recipe
     model: bytes
     original_bytes: int
+    original: Path | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -57,8 +58,9 @@ class QuantizedNetwork(RichResult):
         """Write the network; `load_avatar` takes it as ``generator=``.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or is the original.
         """
+        refuse_inputs(check_output_file(path), [self.original])
         return write_file(path, self.model)
 
     def __repr__(self) -> str:
@@ -106,7 +108,7 @@ def quantize(
         "int8-dynamic": lambda: quantize_dynamic_integer(simple),
     }
     model = recipes[precision]().SerializeToString()
-    return QuantizedNetwork(precision, model, len(original))
+    return QuantizedNetwork(precision, model, len(original), avatar.generator)
 
 
 def _samples(
@@ -292,8 +294,8 @@ def compare_precision(
             raise ConfigError(f"precision: found {precision!r}, expected of {', '.join(RECIPES)}.")
     if not precisions:
         raise ConfigError("precisions: found none, expected one or more.")
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder:
-        work = _Comparison(avatar, speech, max_frames, progress, Path(folder))
+    with scratch_folder() as folder:
+        work = _Comparison(avatar, speech, max_frames, progress, folder)
         rows = [work.painted(precision) for precision in precisions]
         for repeat in range(1, repeats + 1):
             rows = [work.measured(row, repeat) for row in rows]
@@ -340,7 +342,7 @@ class _Comparison:
 
     def _follows(self, images: ImageArray) -> float | None:
         truth = demo_truth(self._avatar, self._speech)
-        if truth is None:
+        if truth is None or len(truth) < len(images):
             return None
         shown = np.array([demo_mouth_opening(image) for image in images])
         return pearson(shown, truth[: len(shown)])
@@ -385,12 +387,23 @@ def _shown_frames(count: int, worst: Sequence[int]) -> tuple[int, ...]:
 
 
 def demo_truth(avatar: Avatar, speech: Speech) -> FloatArray | None:
-    """The drawn truth of a demo clip's mouth opening, float32 ``[frames]``; None for others."""
+    """The drawn truth of a demo clip's mouth opening, float32 ``[frames]``; None for others.
+
+    Raises:
+        SpeechError: the file beside the speech is damaged.
+    """
     if speech.path is None or avatar.path != demo_folder():
         return None
     file = speech.path.with_suffix(".truth.npz")
     if not file.is_file():
         return None
-    with np.load(file) as stored:
-        opening: FloatArray = stored["mouth"][:, 0].astype(np.float32)
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            opening: FloatArray = stored["mouth"][:, 0].astype(np.float32)
+        if not np.isfinite(opening).all():
+            raise ValueError("it is not finite")
+    # NumPy and zipfile have an error of their own for each part that can be damaged.
+    except Exception as error:
+        text = f"{file}: found no truth ({error}), expected an array mouth of two axes"
+        raise SpeechError(f"{text}.") from error
     return opening

@@ -1,20 +1,15 @@
-"""Networks made ready to run fast: simplified, split, rewritten; each result kept on disk."""
+"""Networks made ready to run fast: simplified, split, rewritten."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 
-from .errors import LipsyncError, NetworkError
-from .files import writable_folder, write_file
+from .errors import NetworkError
+from .files import scratch_folder
 from .graphs import (
     remove_idle_nodes,
     with_dynamic_batch,
@@ -30,76 +25,7 @@ from .rewriting import split_pointwise_convolutions
 from .runtime import ort
 from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
 
-PREPARATION_VERSION = 5
 _TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class NetworkStore:
-    """Folders where prepared networks are kept, the first choice first; none: nothing is kept.
-
-    Attributes:
-        folders: see `cache_folders`.
-        name: for messages.
-    """
-
-    folders: tuple[Path, ...]
-    name: str
-
-    def fetch(
-        self, key: Sequence[object], make: Callable[[], dict[str, bytes]]
-    ) -> dict[str, bytes]:
-        """The files that were kept under a key; made, and kept, where they are not there.
-
-        A damaged file is made anew with one warning line; where no folder can be written,
-        nothing is kept.
-
-        Args:
-            key: everything that the files depend on.
-            make: gives the files' contents by name.
-        """
-        digest = hashlib.sha256(repr((PREPARATION_VERSION, *key)).encode()).hexdigest()[:24]
-        for folder in self.folders:
-            try:
-                return _read_files(folder / f"network-{digest}.json")
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                text = f"{self.name}: its prepared network is damaged ({error}); it is made anew."
-                warnings.warn(text, stacklevel=2)
-        files = make()
-        if self.folders:
-            self._keep(files, digest)
-        return files
-
-    def _keep(self, files: dict[str, bytes], digest: str) -> None:
-        try:
-            folder = writable_folder(self.folders)
-            _write_files(folder, f"network-{digest}", files)
-        except OSError as error:
-            text = f"{self.name}: its prepared network cannot be kept ({error})."
-            warnings.warn(text, stacklevel=3)
-
-
-def _read_files(index: Path) -> dict[str, bytes]:
-    entries = json.loads(index.read_text(encoding="utf-8"))
-    files = {}
-    for name, digest in entries.items():
-        try:
-            files[name] = (index.parent / f"{index.stem}-{name}").read_bytes()
-        except FileNotFoundError as error:
-            raise ValueError(f"{index.stem}-{name} is missing") from error
-        if hashlib.sha256(files[name]).hexdigest() != digest:
-            raise ValueError(f"{index.stem}-{name} differs from its check sum")
-    return files
-
-
-def _write_files(folder: Path, stem: str, files: dict[str, bytes]) -> None:
-    """Write the files, then their index, each at once: without the index they do not count."""
-    entries = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    for name, content in files.items():
-        write_file(folder / f"{stem}-{name}", content)
-    write_file(folder / f"{stem}.json", json.dumps(entries).encode())
 
 
 def simplify(model_bytes: bytes) -> bytes:
@@ -136,16 +62,19 @@ def _simplified(
         remove_idle_nodes(folded)
         simplified = with_dynamic_batch(folded.SerializeToString())
         _compare(original, simplified, inputs)
-    except LipsyncError:
+    except NetworkError:
         raise
     except Exception as error:  # ONNX Runtime and protobuf raise many kinds
-        raise NetworkError(f"the graph cannot be simplified ({first_line(error)}).") from error
+        raise NetworkError(
+            f"the graph cannot be simplified ({first_line(error).rstrip('.')})."
+        ) from error
     return simplified
 
 
 def _optimised(model_bytes: bytes) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "optimised.onnx"
+    # ONNX Runtime does not say that a disk is full.
+    with scratch_folder(2 * len(model_bytes)) as folder:
+        file = folder / "optimised.onnx"
         options = _options()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(file)

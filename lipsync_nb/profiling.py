@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from .avatar import Avatar
 from .errors import BenchmarkError
+from .files import scratch_folder
 from .fusion import FusedNetwork
 from .generation import network_of_a_frame, why_not_fused
 from .inference import Session, random_feeds
@@ -114,7 +114,7 @@ def profile_network(
     graph, model = network_of_a_frame(avatar, stream.template, stream.track, stream.order, config)
     plan, batch_size = plan_threads(config), stream.generator.batch_size
     fused = config.prepare and not why_not_fused(config, plan)
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder:
+    with scratch_folder() as folder:
 
         def open_session(network: bytes) -> Session:
             return Session(
@@ -123,7 +123,7 @@ def profile_network(
                 provider=config.provider,
                 num_threads=plan.network,
                 batch_size=batch_size if config.prepare else 0,
-                profile=Path(folder) / "profile",
+                profile=folder / "profile",
             )
 
         trial = _FusedTrial(model, open_session) if fused else _Trial(open_session(model))
@@ -191,6 +191,8 @@ def _profile(
 ) -> NetworkProfile:
     scale = 1 / (batch_size * repeats)
     total = sum(event.ms for event in events) * scale
+    # Of a tiny network every kernel can take less than the profiler's microsecond.
+    whole = total or 1.0
     nodes: dict[str, float] = defaultdict(float)
     kinds: dict[str, float] = defaultdict(float)
     details = {}
@@ -204,8 +206,8 @@ def _profile(
         batch_size,
         threads,
         total,
-        _sorted(OperatorRow(k, k, "", counts[k], ms, ms / total) for k, ms in kinds.items()),
-        _sorted(OperatorRow(n, *details[n], 1, ms, ms / total) for n, ms in nodes.items()),
+        _sorted(OperatorRow(k, k, "", counts[k], ms, ms / whole) for k, ms in kinds.items()),
+        _sorted(OperatorRow(n, *details[n], 1, ms, ms / whole) for n, ms in nodes.items()),
     )
 
 

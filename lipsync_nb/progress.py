@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from .console import CONSOLE_ERRORS
 from .records import Progress
 
 
 class ProgressBar:
     """A tqdm bar with ETA, for a terminal or a notebook; it starts with the first frame.
+
+    Where nothing can be shown, as on a closed or full console, there is no bar.
 
     Example:
         >>> with ProgressBar() as bar:
@@ -18,18 +24,21 @@ class ProgressBar:
     def __init__(self, label: str | None = None) -> None:
         self._label = label
         self._bar: Any = None
+        self._is_shown = sys.stderr is not None
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __call__(self, progress: Progress) -> None:
-        if self._bar is None:
-            from tqdm.auto import tqdm
+        with self._ended_where_nothing_shows():
+            if self._bar is None and self._is_shown:
+                from tqdm.auto import tqdm
 
-            self._bar = tqdm(
-                desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
-            )
-        self._bar.update(progress.done - self._bar.n)
+                self._bar = tqdm(
+                    desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
+                )
+            if self._bar is not None:
+                self._bar.update(progress.done - self._bar.n)
 
     def label(self, text: str) -> None:
         """Change the text in front of the bar."""
@@ -39,7 +48,18 @@ class ProgressBar:
     def close(self) -> None:
         """End the bar's line."""
         if self._bar is not None:
-            self._bar.close()
+            with self._ended_where_nothing_shows():
+                self._bar.close()
+
+    @contextmanager
+    def _ended_where_nothing_shows(self) -> Iterator[None]:
+        try:
+            yield
+        except CONSOLE_ERRORS:
+            self._is_shown, bar, self._bar = False, self._bar, None
+            if bar is not None:
+                # Else it would try once more when it is collected.
+                bar.disable = True
 
     def __exit__(self, *error: object) -> None:
         self.close()

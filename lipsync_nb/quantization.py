@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import onnx
 
 from .errors import NetworkError
+from .files import scratch_folder
 from .graphs import RAISED_OPSET, SMALLEST_OPSET, opset_of
 from .integers import WeightBits
+from .network_files import first_line
 from .records import AnyArray
 
 # What reads float pictures, and what turns features into colours: few operations, many levels.
@@ -51,29 +51,26 @@ def quantize_static_qdq(
         quantize_static,
     )
 
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, _quiet():
-        target = Path(folder) / "quantised.onnx"
-        try:
-            # The tool takes the weights out of the model that it is given.
-            copy = onnx.ModelProto()
-            copy.CopyFrom(model)
-            quantize_static(
-                copy,
-                target,
-                _reader(samples()),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(_OPERATORS),
-                per_channel=True,
-                reduce_range=bits == 7,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=list(excluded),
-                calibrate_method=CalibrationMethod.MinMax,
-                calibration_providers=["CPUExecutionProvider"],
-            )
-            return onnx.load(target)
-        except Exception as error:  # onnx and ONNX Runtime raise many kinds
-            raise NetworkError(f"the graph cannot be quantised ({error}).") from error
+    with _told(), scratch_folder(2 * model.ByteSize()) as folder, _quiet():
+        target = folder / "quantised.onnx"
+        # The tool takes the weights out of the model that it is given.
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        quantize_static(
+            copy,
+            target,
+            _reader(samples()),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_OPERATORS),
+            per_channel=True,
+            reduce_range=bits == 7,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(excluded),
+            calibrate_method=CalibrationMethod.MinMax,
+            calibration_providers=["CPUExecutionProvider"],
+        )
+        return onnx.load(target)
 
 
 def _check_possible(model: onnx.ModelProto, excluded: Sequence[str]) -> None:
@@ -98,15 +95,12 @@ def quantize_dynamic_integer(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as folder, _quiet():
-        target = Path(folder) / "quantised.onnx"
-        try:
-            copy = onnx.ModelProto()
-            copy.CopyFrom(model)
-            quantize_dynamic(copy, target, weight_type=QuantType.QUInt8)
-            return onnx.load(target)
-        except Exception as error:  # onnx and ONNX Runtime raise many kinds
-            raise NetworkError(f"the graph cannot be quantised ({error}).") from error
+    with _told(), scratch_folder(2 * model.ByteSize()) as folder, _quiet():
+        target = folder / "quantised.onnx"
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        quantize_dynamic(copy, target, weight_type=QuantType.QUInt8)
+        return onnx.load(target)
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -139,6 +133,16 @@ def _reader(samples: Sequence[Feeds]) -> object:
             return None if sample is None else dict(sample)
 
     return Reader()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Whatever keeps a network from being quantised is one sentence."""
+    try:
+        yield
+    except Exception as error:  # onnx and ONNX Runtime raise many kinds
+        reason = first_line(error).rstrip(".")
+        raise NetworkError(f"the graph cannot be quantised ({reason}).") from error
 
 
 @contextmanager

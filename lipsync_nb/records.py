@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
@@ -423,6 +424,7 @@ class RenderConfig(Rich):
         return config
 
 
+@functools.cache
 def option_choices(name: str) -> tuple[str, ...]:
     """The values that a field of `RenderConfig` may take, or none if it is a number."""
     return get_args(get_type_hints(RenderConfig)[name])

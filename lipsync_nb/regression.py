@@ -14,7 +14,9 @@ import av
 import numpy as np
 
 from .avatar import Avatar
+from .containers import open_alone
 from .errors import NotFoundError, RegressionError
+from .files import cannot_write
 from .imaging import read_image, shrunk, write_image
 from .pipeline import FrameStream
 from .quality import mouth_of, psnr_db
@@ -270,7 +272,10 @@ def write_pictures(folder: str | Path, pictures: Mapping[int, ImageArray]) -> No
     Raises:
         OutputError: one of them cannot be written.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     for frame, picture in pictures.items():
         write_image(_file(folder, frame), picture)
 
@@ -377,8 +382,10 @@ def video_facts(path: str | Path) -> VideoFacts:
     Raises:
         RegressionError: it is not a video, or does not decode.
     """
+    if not Path(path).is_file():
+        raise RegressionError(f"{path}: found no regular file, expected a video.")
     try:
-        with av.open(str(path)) as container:
+        with open(path, "rb") as file, open_alone(file) as container:
             video = container.streams.video[0]
             audio = container.streams.audio[0] if container.streams.audio else None
             pictures, seconds = 0, 0.0
@@ -398,9 +405,9 @@ def video_facts(path: str | Path) -> VideoFacts:
                 audio_seconds=_seconds(audio) if audio else 0.0,
                 decoded_audio_seconds=seconds,
             )
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise RegressionError(f"{path}: does not decode ({error}).") from error
 
 
 def _seconds(stream: Any) -> float:
-    return float(stream.duration * stream.time_base)
+    return float((stream.duration or 0) * (stream.time_base or 0))

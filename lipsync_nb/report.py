@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 from .machine import environment
+from .markup import Markup, element
 from .results import write_text
 from .rich import Rich
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 32px auto;
-padding: 0 20px; }} section {{ margin: 28px 0; }} .where {{ opacity: .7; font-size: 12px; }}</style>
-</head><body><h1>{title}</h1>
-{sections}
-<p class="where">{where}</p></body></html>
-"""
+_STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 32px auto;
+padding: 0 20px; } section { margin: 28px 0; } .where { opacity: .7; font-size: 12px; }"""
 
 
 def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") -> Path:
@@ -32,8 +24,16 @@ def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") ->
     Example:
         >>> write_report("story.html", story(avatar, speech), title="From 2 to 41 FPS and beyond")
     """
-    sections = "\n".join(f"<section>{result.to_html()}</section>" for result in results)
+    sections = (element("section", Markup(result.to_html())) for result in results)
     where = ", ".join(f"{key} {value}" for key, value in environment().items())
-    return write_text(
-        path, _PAGE.format(title=escape(title), sections=sections, where=escape(where))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("title", title),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("style", Markup(_STYLE)),
     )
+    body = element("body", element("h1", title), *sections, element("p", where, class_="where"))
+    page = element("html", head, body, lang="en")
+    return write_text(path, f"<!doctype html>\n{page}\n")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import numpy as np
 
 from . import charts
 from .bench import Benchmark
-from .displays import html_of, picture_html
+from .displays import grid_html, html_of, picture_html
 from .footprint import MemoryTable
+from .markup import Markup, element, joined
 from .precision import PrecisionComparison, PrecisionRow
 from .profiling import NetworkProfile, OperatorRow
 from .quality import IDENTICAL_DB, mouth_of
@@ -26,11 +26,11 @@ _GAIN = 8
 
 
 @html_of.register
-def _(result: Benchmark) -> str:
+def _(result: Benchmark) -> Markup:
     speeds = {n: (s.median, s.low, s.high) for n in result.names for s in [result.fps(n)]}
     rows = [
         [
-            escape(name),
+            name,
             f"{result.fps(name).median:.2f}",
             f"{result.fps(name).low:.1f}-{result.fps(name).high:.1f}",
             f"{result.first(name).fps:.2f}",
@@ -43,38 +43,40 @@ def _(result: Benchmark) -> str:
     columns = ["configuration", "FPS", "low-high", "first", "inference", "warm-up", "RSS"]
     where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
     return charts.page(
-        f"<h4>{result.runs[0].num_frames} frames a run, median of "
-        f"{len(result.steady(result.names[0]))} repeats</h4>",
+        charts.heading(
+            f"{result.runs[0].num_frames} frames a run, median of "
+            f"{len(result.steady(result.names[0]))} repeats"
+        ),
         charts.figure_bars(speeds, "FPS"),
         charts.table(columns, rows),
-        "<h4>Work per frame, by stage</h4>",
+        charts.heading("Work per frame, by stage"),
         charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
-        f'<p class="dim">{escape(where)}</p>',
+        charts.dim(where),
     )
 
 
 @html_of.register
-def _(result: Sweep) -> str:
+def _(result: Sweep) -> Markup:
     how = "first runs counted" if result.warmup == "included" else "first runs apart"
-    head = f"<h4>{escape(result.verdict)}</h4>"
+    head = charts.heading(result.verdict)
     repeats = max((len(row.runs) for row in result.rows), default=0)
     rows = [_sweep_cells(result, row) for row in result.rows]
     columns = [*result.names, "FPS", "low-high", "network ms", "composite ms", "encode ms", ""]
-    note = f'<p class="dim">Median of {repeats} repeats, {how}.</p>'
+    note = charts.dim(f"Median of {repeats} repeats, {how}.")
     return charts.page(head, _sweep_chart(result), charts.table(columns, rows), note)
 
 
 def _sweep_cells(result: Sweep, row: SweepRow) -> list[str]:
-    values = [escape(str(value)) for value in row.values.values()]
+    values = [str(value) for value in row.values.values()]
     fps = row.fps
     if fps is None:
-        return [*values, "", "", "", "", "", escape(row.reason)]
+        return [*values, "", "", "", "", "", row.reason]
     stages = [f"{row.ms_per_frame(stage):.2f}" for stage in ("inference", "composite", "encode")]
     mark = "best" if row is result.best else "tie" if row in result.ties else ""
     return [*values, f"{fps.median:.2f}", f"{fps.low:.1f}-{fps.high:.1f}", *stages, mark]
 
 
-def _sweep_chart(result: Sweep) -> str:
+def _sweep_chart(result: Sweep) -> Markup:
     """A heat map over the first two fields, one for each choice of the others; else bars."""
     if len(result.names) < 2:
         found = {row.name: row.fps for row in result.rows if row.fps is not None}
@@ -92,26 +94,27 @@ def _sweep_chart(result: Sweep) -> str:
             (str(row.values[down]), str(row.values[across])): row.fps.median if row.fps else None
             for row in rows
         }
-        caption = f"<p>{escape(rest)}</p>" if rest else ""
-        parts.append(caption + charts.heat_map(cells, down, across, top))
-    return "".join(parts)
+        caption = element("p", rest) if rest else ""
+        parts.append(joined([caption, charts.heat_map(cells, down, across, top)]))
+    return joined(parts)
 
 
 @html_of.register
-def _(result: Story) -> str:
+def _(result: Story) -> Markup:
     steps = result.steps
     speeds = {s.name: (s.fps.median, s.fps.low, s.fps.high) for s in steps}
     stages = {s.name: result.benchmark.stage_rows(s.name) for s in steps}
     columns = ["step", "FPS", "over the one before", "over the first", "origin", "what it adds"]
     return charts.page(
-        f"<h4>{escape(result.verdict)}</h4>",
+        charts.heading(result.verdict),
         charts.figure_bars(speeds, "FPS"),
         charts.table(columns, [_story_cells(step) for step in steps]),
-        "<h4>Work per frame, by stage</h4>",
+        charts.heading("Work per frame, by stage"),
         charts.stage_bars(stages),
-        '<p class="dim">Origin: FPS that the origin measured on an RTX 4090 with start-up costs '
-        "inside. Overlapped stages work at the same time: their bar is longer than a frame "
-        "takes.</p>",
+        charts.dim(
+            "Origin: FPS that the origin measured on an RTX 4090 with start-up costs inside. "
+            "Overlapped stages work at the same time: their bar is longer than a frame takes."
+        ),
     )
 
 
@@ -119,18 +122,20 @@ def _story_cells(step: StoryStep) -> list[str]:
     gain = "tie" if step.tie else f"{step.over_before.median:.2f}"
     origin = f"{step.origin.fps:.2f}" if step.origin else ""
     figures = [f"{step.fps.median:.2f}", gain, f"{step.over_first.median:.2f}", origin]
-    return [escape(step.name), *figures, escape(step.text)]
+    return [step.name, *figures, step.text]
 
 
 @html_of.register
-def _(result: PrecisionComparison) -> str:
+def _(result: PrecisionComparison) -> Markup:
     columns = ["precision", "MB", "FPS", "network ms", "PSNR dB", "SSIM", "largest", "r", ""]
     rows = [_precision_cells(result, row) for row in result.rows]
     return charts.page(
-        f"<h4>{escape(result.verdict)}</h4>",
+        charts.heading(result.verdict),
         charts.table(columns, rows),
-        '<p class="dim">PSNR, SSIM and the largest difference (of 255): the mouth region against '
-        f"{escape(result.rows[0].precision)}. r: the opening shown against the drawn truth.</p>",
+        charts.dim(
+            "PSNR, SSIM and the largest difference (of 255): the mouth region against "
+            f"{result.rows[0].precision}. r: the opening shown against the drawn truth."
+        ),
         *_pictures(result),
     )
 
@@ -138,9 +143,9 @@ def _(result: PrecisionComparison) -> str:
 def _precision_cells(result: PrecisionComparison, row: PrecisionRow) -> list[str]:
     like, fps = row.likeness, row.fps
     if like is None or fps is None:
-        return [escape(row.precision), *[""] * 7, escape(row.reason)]
+        return [row.precision, *[""] * 7, row.reason]
     return [
-        escape(row.precision),
+        row.precision,
         f"{row.size_bytes / 1e6:.1f}",
         f"{fps.median:.2f}",
         f"{row.inference_ms:.2f}",
@@ -152,7 +157,7 @@ def _precision_cells(result: PrecisionComparison, row: PrecisionRow) -> list[str
     ]
 
 
-def _pictures(result: PrecisionComparison) -> Iterable[str]:
+def _pictures(result: PrecisionComparison) -> Iterable[Markup]:
     """Mouths of each arithmetic under each other, with the difference to the first."""
     reference = result.rows[0].pictures
     if reference is None:
@@ -167,7 +172,8 @@ def _pictures(result: PrecisionComparison) -> Iterable[str]:
             for pictures, note in zip(kinds, ("", f", difference x{_GAIN}"), strict=False)
             for frame, mouth in zip(result.shown_frames, mouth_of(pictures), strict=True)
         ]
-        yield f"<h4>{escape(row.precision)}</h4>{_grid(figures, len(result.shown_frames) * 2)}"
+        yield charts.heading(row.precision)
+        yield grid_html(figures, f"repeat({2 * len(result.shown_frames)},1fr)")
 
 
 def _gained(pictures: ImageArray, reference: ImageArray) -> ImageArray:
@@ -175,23 +181,18 @@ def _gained(pictures: ImageArray, reference: ImageArray) -> ImageArray:
     return np.asarray(np.clip(difference, 0, 255), np.uint8)
 
 
-def _grid(figures: Sequence[str], columns: int) -> str:
-    style = f"grid-template-columns:repeat({columns},1fr)"
-    return f'<div class="sheet" style="{style}">{"".join(figures)}</div>'
-
-
 @html_of.register
-def _(result: Tuned) -> str:
+def _(result: Tuned) -> Markup:
     speeds = {name: (s.median, s.low, s.high) for name, s in result.speeds.items()}
     how = f"Found in {result.seconds:.0f} s." if result.seconds else "Remembered."
     config = result.config
-    head = f"<h4>Best here: batch_size={config.batch_size}, n_jobs={config.n_jobs}</h4>"
-    return charts.page(head, charts.figure_bars(speeds, "FPS"), f'<p class="dim">{how}</p>')
+    head = charts.heading(f"Best here: batch_size={config.batch_size}, n_jobs={config.n_jobs}")
+    return charts.page(head, charts.figure_bars(speeds, "FPS"), charts.dim(how))
 
 
 @html_of.register
-def _(result: NetworkProfile) -> str:
-    head = f"<h4>{escape(result.head)}</h4>"
+def _(result: NetworkProfile) -> Markup:
+    head = charts.heading(result.head)
     kinds = {row.kind: row.ms_per_frame for row in result.kinds[:10]}
     columns = ["the ten longest nodes", "operator", "output", "ms a frame", "share"]
     return charts.page(
@@ -202,13 +203,12 @@ def _(result: NetworkProfile) -> str:
 
 
 def _operator_cells(row: OperatorRow) -> list[str]:
-    name = escape(row.name[-48:])
     figures = [f"{row.ms_per_frame:.2f}", f"{100 * row.share:.1f} %"]
-    return [name, escape(row.kind), escape(row.output), *figures]
+    return [row.name[-48:], row.kind, row.output, *figures]
 
 
 @html_of.register
-def _(result: MemoryTable) -> str:
+def _(result: MemoryTable) -> Markup:
     columns = ["template frames", "pixels", "estimate MB", "measured MB", "the origin MB"]
     rows = [
         [
@@ -220,11 +220,11 @@ def _(result: MemoryTable) -> str:
         ]
         for row in result.rows
     ]
-    return charts.page("<h4>Templates in RAM</h4>", charts.table(columns, rows))
+    return charts.page(charts.heading("Templates in RAM"), charts.table(columns, rows))
 
 
 @html_of.register
-def _(result: FrameComparison) -> str:
+def _(result: FrameComparison) -> Markup:
     reference, name = result.names
     shown = result.shown
     columns = ["frame", "largest", "mean", "PSNR dB", ""]
@@ -240,17 +240,17 @@ def _(result: FrameComparison) -> str:
     ]
     count = len(result.differences)
     few = f", the {len(shown)} that differ most" if len(shown) < count else ""
-    head = f"<h4>{escape(name)} against {escape(reference)}: {count} pictures{few}</h4>"
-    together = (
-        f'<p class="dim">All together: PSNR {_decibel(result.psnr_db)} dB, '
-        f"largest difference {result.largest} of 255.</p>"
+    head = charts.heading(f"{name} against {reference}: {count} pictures{few}")
+    together = charts.dim(
+        f"All together: PSNR {_decibel(result.psnr_db)} dB, "
+        f"largest difference {result.largest} of 255."
     )
     return charts.page(
         head, _problems(result.problems), charts.table(columns, rows), together, _pairs(result)
     )
 
 
-def _pairs(result: FrameComparison) -> str:
+def _pairs(result: FrameComparison) -> Markup:
     """References, pictures and differences under each other, a column each frame."""
     frames = [entry.frame for entry in result.shown]
     one = [result.references[frame] for frame in frames]
@@ -262,30 +262,30 @@ def _pairs(result: FrameComparison) -> str:
         for name, pictures in named
         for frame, picture in zip(frames, pictures, strict=True)
     ]
-    return _grid(figures, len(frames))
+    return grid_html(figures, f"repeat({len(frames)},1fr)")
 
 
 def _decibel(value: float) -> str:
     return f"{value:.1f}" if value < IDENTICAL_DB else "over 100"
 
 
-def _state(fine: bool) -> str:
-    return "" if fine else "<b>fails</b>"
+def _state(fine: bool) -> Markup:
+    return Markup() if fine else element("b", "fails")
 
 
-def _problems(problems: Sequence[str]) -> str:
+def _problems(problems: Sequence[str]) -> Markup:
     if not problems:
-        return "<p>All within the limits.</p>"
-    return "".join(f"<p><b>{escape(problem)}</b></p>" for problem in problems)
+        return element("p", "All within the limits.")
+    return joined(element("p", element("b", problem)) for problem in problems)
 
 
 @html_of.register
-def _(result: FactTable) -> str:
+def _(result: FactTable) -> Markup:
     rows = [
         [
-            escape(fact.name),
-            escape(fact.found_text),
-            escape(fact.expectation),
+            fact.name,
+            fact.found_text,
+            fact.expectation,
             _state(fact.holds),
         ]
         for fact in result.facts

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .errors import NetworkError
+from .graphs import MEAN_OUTPUT
 from .row_emitter import lanes
 from .row_kernels import (
     CopyRow,
@@ -26,6 +27,10 @@ PADDING = 16
 ZERO_ROW = -1
 _PICTURE_CHAIN = ("Transpose", "Cast", "Mul", "Sigmoid")
 Array = np.ndarray
+
+
+class WeightsError(NetworkError):
+    """Weights of a layer are not as its shapes say: compiled code would read beyond them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +97,7 @@ def read_tail(model: onnx.ModelProto) -> Tail:
 
     Raises:
         NetworkError: the last layers are others.
+        WeightsError: weights are of another type or shape than the layers' pictures ask for.
     """
     reader = _Reader(model.graph)
     reader.picture(model.graph.output[0].name)
@@ -118,7 +124,7 @@ class _Reader:
         self._types = {value.name: value.type.tensor_type for value in values}
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in graph.node:
-            for name in node.input:
+            for name in node.input if MEAN_OUTPUT not in node.output else ():
                 self._readers[name].append(node)
         self._inside = self._find_inside(graph)
         self._made: dict[str, Rows] = {}
@@ -170,6 +176,7 @@ class _Reader:
         scale = float(numpy_helper.to_array(levels))
         kernel = PictureRow(source.channels, width, source.stride, scale)
         out = Rows(chain[0].output[0], 3, height, width, given=True)
+        weight = self._fitting(conv.input[1], (3, source.channels, 1, 1))
         weights = {"w": weight.reshape(3, -1), "b": self._bias(conv, 3)}
         self.steps.append(Step(kernel, out, {"x": _same(source)}, weights))
 
@@ -235,7 +242,10 @@ class _Reader:
         kernel = PointwiseRow(
             out.channels, source.channels, out.width, source.stride, out.stride, how, relu
         )
-        weight = self._array(node.input[1]).reshape(out.channels, source.channels)
+        shape = out.channels, source.channels
+        if out.shape[1:] != source.shape[1:]:
+            raise WeightsError(f"{name!r} is {out.shape}, made from {source.shape}.")
+        weight = self._fitting(node.input[1], (*shape, 1, 1)).reshape(shape)
         weights = {"w": kernel.packed(weight), "b": self._bias(node, out.channels)}
         self.steps.append(Step(kernel, out, {"x": _same(source), **sources}, weights, mix))
         return out
@@ -279,7 +289,7 @@ class _Reader:
             "a1": Source(source, below),
         }
         weights = {
-            "w": self._array(node.input[1]).reshape(-1, 9),
+            "w": self._fitting(node.input[1], (out.channels, 1, 3, 3)).reshape(-1, 9),
             "b": self._bias(node, out.channels),
         }
         kernel = DepthwiseRow(out.channels, out.width, out.stride, relu)
@@ -320,7 +330,17 @@ class _Reader:
 
     def _bias(self, node: onnx.NodeProto, channels: int) -> Array:
         known = len(node.input) > 2 and node.input[2]
-        return self._array(node.input[2]) if known else np.zeros(channels, np.float32)
+        if not known:
+            return np.zeros(channels, np.float32)
+        return self._fitting(node.input[2], (channels,))
+
+    def _fitting(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Weights that compiled code will read: they must have just this shape."""
+        array = self._array(name) if name in self._weights else np.zeros(0)
+        if array.dtype != np.float32 or array.shape != shape:
+            found = f"{array.dtype} {array.shape}"
+            raise WeightsError(f"{name!r} is {found}, expected float32 {shape}.")
+        return array
 
 
 def _same(rows: Rows) -> Source:

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from .errors import OutputError
-from .files import Partial, cannot_write
+from .files import Partial, cannot_write, check_output, check_output_file, refuse_inputs
 from .imaging import bgr_to_i420, encode_picture, i420_planes, i420_to_bgr, pad_to_even
 from .records import ImageArray, RenderConfig, Speech
 from .soundtrack import SoundTrack
@@ -63,7 +63,7 @@ def open_sink(
     Raises:
         OutputError: another suffix, or a place that cannot be written.
     """
-    path = Path(path)
+    path = check_output(path)
     if path.suffix.lower() == ".mp4":
         return Mp4Sink(path, speech, fps, config, threads, pixel_aspect)
     if path.suffix == "" or path.is_dir():
@@ -71,19 +71,6 @@ def open_sink(
     raise OutputError(
         f"{path}: found suffix {path.suffix}, expected .mp4 or a folder name for pictures."
     )
-
-
-def _checked(path: str | Path) -> Path:
-    """An output's path, whose folder is there and can be written in."""
-    if not str(path):
-        raise OutputError("the output's name is empty, expected NAME.mp4 or a folder name.")
-    path = Path(path)
-    parent = Path(os.path.realpath(path)).parent
-    if not parent.is_dir():
-        raise OutputError(f"{path}: its folder {parent} does not exist.")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{path}: its folder {parent} is not writable.")
-    return path
 
 
 @contextlib.contextmanager
@@ -95,6 +82,11 @@ def _told(path: Path) -> Iterator[None]:
         raise cannot_write(path, error) from error
 
 
+def _check_not_empty(path: Path, count: int) -> None:
+    if count == 0:
+        raise OutputError(f"{path}: there were no frames to write, expected one at least.")
+
+
 class ImageFolderSink:
     """A folder of numbered JPEG or PNG frames: ``000000.jpg``, ``000001.jpg``, ...
 
@@ -103,7 +95,7 @@ class ImageFolderSink:
     """
 
     def __init__(self, path: str | Path, config: RenderConfig) -> None:
-        self.path = _checked(path)
+        self.path = check_output(path)
         if self.path.is_symlink():
             raise OutputError(f"{self.path}: is a link, expected a new or empty folder.")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -135,6 +127,7 @@ class ImageFolderSink:
     ) -> None:
         try:
             if kind is None:
+                _check_not_empty(self.path, self._count)
                 with _told(self.path):
                     self._partial.put_in_place()
         finally:
@@ -175,10 +168,8 @@ class Mp4Sink:
         threads: int = 0,
         pixel_aspect: Fraction = _SQUARE,
     ) -> None:
-        self.path = _checked(path)
-        if self.path.exists() and not self.path.is_file():
-            kind = "a folder" if self.path.is_dir() else "not a file"
-            raise OutputError(f"{self.path}: is {kind}, expected a file name.")
+        self.path = check_output_file(path)
+        refuse_inputs(self.path, [speech.path])
         self._fps, self._config, self._speech = fps, config, speech
         self._threads, self._pixel_aspect = threads, pixel_aspect
         with _told(self.path):
@@ -254,6 +245,7 @@ class Mp4Sink:
     ) -> None:
         try:
             if kind is None:
+                _check_not_empty(self.path, self._count)
                 with _told(self.path):
                     self._finish()
         finally:

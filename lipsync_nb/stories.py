@@ -150,7 +150,7 @@ def story(
     Example:
         >>> print(story(load_avatar("demo"), load_speech("hello.mp3")))
     """
-    names = list(steps) if steps is not None else [entry.name for entry in PRESETS]
+    names = list(dict.fromkeys(steps)) if steps is not None else [entry.name for entry in PRESETS]
     if len(names) < 2:
         raise BenchmarkError(f"found {len(names)} steps, expected two or more.")
     result = benchmark(

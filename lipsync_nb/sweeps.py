@@ -7,18 +7,21 @@ import hashlib
 import importlib
 import io
 import itertools
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from .avatar import Avatar
 from .errors import BenchmarkError, ConfigError, LipsyncError
+from .files import check_output_file
 from .machine import environment
-from .measuring import Meter, Run, RunProgress, Spread, run_of
+from .measuring import Meter, Run, RunProgress, Spread
 from .records import Progress, RenderConfig, Speech
-from .results import read_results, readable, write_results
+from .results import read_results, record_of, write_results
 from .rich import RichResult
 from .threads import available_cores
 
@@ -42,12 +45,32 @@ class SweepRow:
         config: the whole configuration, ready for `render`.
         runs: its measured renders.
         reason: why it could not be measured, else empty.
+
+    Raises:
+        BenchmarkError: there are no values, or one is of no field or another one in ``config``.
+        ConfigError: a value is out of range.
     """
 
-    values: dict[str, Any]
+    values: dict[str, bool | int | str]
     config: RenderConfig
     runs: tuple[Run, ...] = ()
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise BenchmarkError("values: found none, expected one or more.")
+        known = asdict(self.config)
+        for name, value in self.values.items():
+            if name not in known:
+                text = f"values: found {name[:60]!r}, expected a field of the configuration."
+                raise BenchmarkError(text)
+            option: dict[str, Any] = {name: value}
+            RenderConfig(**option)
+            # A row that cannot be measured has no configuration of its own.
+            if not self.reason and value != known[name]:
+                raise BenchmarkError(
+                    f"values: found {name} {value!r}, expected {known[name]!r} as in config."
+                )
 
     @property
     def name(self) -> str:
@@ -73,18 +96,31 @@ class Sweep(RichResult):
         rows: in the order of the grid.
         warmup: whether first runs were kept apart or counted.
         environment: machine, versions and date, as texts.
+
+    Raises:
+        BenchmarkError: there are no rows, or rows of other fields than the first.
     """
 
     rows: tuple[SweepRow, ...]
     warmup: Warmup = "apart"
     environment: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise BenchmarkError("rows: found none, expected one or more.")
+        for number, row in enumerate(self.rows):
+            if tuple(row.values) != self.names:
+                raise BenchmarkError(
+                    f"rows[{number}].values: found {', '.join(row.values)}, "
+                    f"expected {', '.join(self.names)} as in the first."
+                )
+
     @property
     def names(self) -> tuple[str, ...]:
         """The fields that were swept."""
-        return tuple(self.rows[0].values) if self.rows else ()
+        return tuple(self.rows[0].values)
 
-    @property
+    @cached_property
     def measured(self) -> list[SweepRow]:
         """The rows that were measured, the fastest first."""
         found = [(row.fps.median, row) for row in self.rows if row.fps is not None]
@@ -102,7 +138,7 @@ class Sweep(RichResult):
             raise BenchmarkError(f"found no configuration that runs: {' '.join(reasons)}")
         return self.measured[0]
 
-    @property
+    @cached_property
     def ties(self) -> list[SweepRow]:
         """Rows whose difference to the best is smaller than the spread."""
         best = Spread.of([run.fps for run in self.best.runs])
@@ -168,10 +204,7 @@ class Sweep(RichResult):
             NotFoundError: there is no such file.
             BenchmarkError: it is not such a file, or from another version.
         """
-        with readable(path, KIND):
-            data = read_results(path, KIND)
-            rows = tuple(_row_of(entry) for entry in data["rows"])
-            return cls(rows, data["warmup"], data["environment"])
+        return _read(path)[0]
 
     def __str__(self) -> str:
         width = max(13, *(len(row.name) for row in self.rows)) + 2
@@ -199,9 +232,11 @@ def _save(path: str | Path, result: Sweep, identity: dict[str, Any]) -> Path:
     return write_results(path, KIND, {**identity, **data})
 
 
-def _row_of(entry: dict[str, Any]) -> SweepRow:
-    runs = tuple(run_of(run) for run in entry["runs"])
-    return SweepRow(entry["values"], RenderConfig(**entry["config"]), runs, entry["reason"])
+def _read(path: str | Path) -> tuple[Sweep, Any]:
+    """A sweep from its file, and the digest of what its runs have in common."""
+    data = read_results(path, KIND)
+    identity = data.pop("identity", None)
+    return record_of(Sweep, data, path), identity
 
 
 def sweep(
@@ -236,6 +271,7 @@ def sweep(
     Raises:
         ConfigError: an unknown field, or a value out of range.
         BenchmarkError: nothing to measure, or ``path`` is not a file of this sweep.
+        OutputError: ``path`` cannot be written, told before the work.
 
     Example:
         >>> result = sweep(avatar, speech, batch_size=[1, 4, 8], n_jobs=[1, 2])
@@ -246,7 +282,7 @@ def sweep(
     grid = _grid(base, values)
     work = _Work(avatar, speech, warmup, repeats, max_frames, progress)
     identity = {"identity": _identity(avatar, speech, base, list(values), warmup, max_frames)}
-    if path is not None and Path(path).exists():
+    if path is not None and os.path.exists(check_output_file(path)):
         grid = _resumed(grid, Path(path), identity)
     return work.run(grid, path, identity)
 
@@ -262,7 +298,7 @@ def _check(values: dict[str, Sequence[Any]], warmup: str, repeats: int) -> None:
     for name, entries in values.items():
         if name not in known:
             raise ConfigError(f"{name}: no such field, expected one of {', '.join(known)}.")
-        if isinstance(entries, str) or not isinstance(entries, Iterable) or not len(entries):
+        if isinstance(entries, str) or not isinstance(entries, Collection) or not len(entries):
             raise ConfigError(f"{name}: found {entries!r}, expected a list of values.")
         for value in entries:
             _check_value(name, value)
@@ -311,12 +347,13 @@ def _identity(
 
 def _resumed(grid: list[SweepRow], path: Path, identity: dict[str, Any]) -> list[SweepRow]:
     """The grid with the runs that are on disk, and behind it what else is there."""
-    if read_results(path, KIND).get("identity") != identity["identity"]:
+    found, digest = _read(path)
+    if digest != identity["identity"]:
         raise BenchmarkError(
             f"{path}: found a sweep of another avatar, speech, machine or of other options; "
             "expected this one's, or no such file."
         )
-    stored = {row.name: row for row in Sweep.load(path).rows}
+    stored = {row.name: row for row in found.rows}
     # What failed is tried again: the reason may be gone.
     rows = [replace(row, runs=stored.pop(row.name, row).runs) for row in grid]
     return [*rows, *stored.values()]

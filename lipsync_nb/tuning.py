@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import time
-from collections.abc import Sequence
+import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .avatar import Avatar
-from .errors import BenchmarkError, LipsyncError, NetworkError
-from .files import user_cache_folders, writable_folder
+from .errors import BenchmarkError
+from .files import user_cache_folders
+from .kept_files import clear_places, parsed, read_kept, reason_of, set_aside, trusted_owners
 from .machine import environment
 from .measuring import Meter, RunProgress, Spread
 from .records import FEATURE_SIZE, Progress, RenderConfig, Speech
-from .results import read_results, write_results
+from .results import FORMAT_VERSION, write_results
 from .rich import RichResult
 from .threads import available_cores
 
@@ -23,6 +29,7 @@ KIND = "tuned"
 TRIAL_FRAMES = 32
 ROUNDS = 3
 BUDGET_SECONDS = 40.0
+_LARGEST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -181,40 +188,74 @@ class _Search:
 
 def _digest(avatar: Avatar, base: RenderConfig) -> str:
     """Of all that the speed depends on."""
-    if avatar.generator is None:
-        raise NetworkError(f"{avatar.path}: found no generator network.")
+    generator = avatar.require_generator()
     machine = {key: text for key, text in environment().items() if key != "date"}
-    network = hashlib.sha256(avatar.generator.read_bytes()).hexdigest()
+    network = hashlib.sha256(generator.read_bytes()).hexdigest()
     box = avatar.boxes[0]
     what = (machine, network, avatar.width, avatar.height, box.width, box.height, base)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:24]
 
 
 def _remembered(digest: str) -> Tuned | None:
-    """A result that was kept; None where there is none that can be used."""
-    names = [folder / "tuned" / f"{digest}.json" for folder in user_cache_folders()]
-    path = next((name for name in names if name.is_file()), None)
-    if path is None:
-        return None
-    try:
-        data = read_results(path, KIND)
-        speeds = {name: Spread(**speed) for name, speed in data["speeds"].items()}
-        return Tuned(RenderConfig(**data["config"]), speeds, 0.0, data["environment"])
-    except (LipsyncError, KeyError, TypeError, AttributeError):
-        return None
+    """A result that was kept; None where there is none that can be used.
+
+    One line says so where there is one, and it is damaged.
+    """
+    name, reason = f"{digest}.json", ""
+    for folder in user_cache_folders():
+        try:
+            return _read(folder / "tuned" / name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except Exception as error:  # whatever may be in the file
+            reason = reason or reason_of(error)
+            with suppress(OSError):
+                set_aside(folder / "tuned" / name)
+    if reason:
+        text = f"tuned/{name}: the result that was kept is damaged ({reason}); it is not used."
+        warnings.warn(text, stacklevel=3)
+    return None
+
+
+def _read(path: Path) -> Tuned:
+    """A result that `_remember` wrote.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: it is not there, or not as it was written.
+    """
+    data = parsed(read_kept(path, trusted_owners(), _LARGEST_BYTES), path.name)
+    if data.get("kind") != KIND or data.get("version") != FORMAT_VERSION:
+        raise ValueError(f"{path.name} is of another kind or version")
+    body = {name: data[name] for name in ("config", "speeds", "environment")}
+    if data.get("digest") != _sum(body):
+        raise ValueError(f"{path.name} differs from its check sum")
+    speeds = {name: _spread(entry) for name, entry in body["speeds"].items()}
+    texts = {str(key): str(text) for key, text in body["environment"].items()}
+    return Tuned(RenderConfig(**body["config"]), speeds, 0.0, texts)
+
+
+def _spread(entry: dict[str, float]) -> Spread:
+    low, median, high = (float(entry[name]) for name in ("low", "median", "high"))
+    if not 0 < low <= median <= high < math.inf:
+        raise ValueError(f"found speeds of {low}, {median}, {high}")
+    return Spread(median, low, high)
+
+
+def _sum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _remember(digest: str, result: Tuned) -> None:
     """Keep a result, where the user's cache can be written."""
-    data = {
+    body = {
         "config": asdict(result.config),
         "speeds": {name: asdict(speed) for name, speed in result.speeds.items()},
         "environment": result.environment,
     }
-    names: Sequence[str] = (digest, "last")
+    names = [f"{name}.json" for name in (digest, "last")]
     try:
-        folder = writable_folder([folder / "tuned" for folder in user_cache_folders()])
+        folder = clear_places([folder / "tuned" for folder in user_cache_folders()], names)
         for name in names:
-            write_results(folder / f"{name}.json", KIND, data)
+            write_results(folder / name, KIND, {**body, "digest": _sum(body)})
     except OSError:
         return

@@ -858,7 +858,7 @@ PLACES = cases(
         "within a folder that is missing": (out("no/out.mp4"), "no/out.mp4: "),
         "within a file": (out("speech.wav/out.mp4"), "speech.wav/out.mp4: "),
         "a name of 300 letters": (out("x" * 300 + ".mp4"), "cannot be written|too long"),
-        "the speech": (out("speech.wav"), "found suffix .wav"),
+        "the speech": (out("speech.wav"), "is what is read"),
         "a folder": (out_on("folder"), "out.mp4: "),
         "a pipe": (out_on("pipe"), "out.mp4: "),
         "a device": (out_on("device"), "out.mp4: "),

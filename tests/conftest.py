@@ -1,6 +1,8 @@
 """Material that several test modules share, made once a run."""
 
 import os
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import lipsync_nb.runtime
 # isort: split
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
 from comparison import plain_render
+from kept_kinds import Made, made_in
 
 import lipsync_nb as lnb
 from lipsync_nb.records import ImageArray
@@ -78,3 +81,51 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real landmarks and speech here (set LIPSYNC_NB_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """An avatar, caches with one file of each kind, and what is right."""
+    root = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIPSYNC_NB_CACHE", str(root / "cache"))
+        yield made_in(root)
+
+
+@pytest.fixture
+def cache(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of these caches, used in their place; what waits for a pipe there is ended."""
+    if not hasattr(signal, "alarm"):
+        pytest.skip("made for systems with pipes and alarms")
+    target = tmp_path / "cache"
+    shutil.copytree(made.cache, target)
+    monkeypatch.setenv("LIPSYNC_NB_CACHE", str(target))
+
+    def end(*_: object) -> None:
+        raise TimeoutError("it waits for something")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(60)
+    yield target
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+TABLES = ("faults", "broken inputs", "damaged caches")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tables of what was observed, of the tests that recorded it under one of these names."""
+    for table in TABLES:
+        rows = {
+            report.nodeid.partition("[")[2].removesuffix("]"): value
+            for reports in terminalreporter.stats.values()
+            for report in reports
+            for key, value in getattr(report, "user_properties", ())
+            if key == table
+        }
+        if rows:
+            terminalreporter.section(f"{table}: {len(rows)}")
+            width = max(map(len, rows))
+            for case, observed in rows.items():
+                terminalreporter.write_line(f"{case:<{width}}  {observed}")

@@ -100,6 +100,13 @@ def test_own_configurations_have_their_names(avatar: lnb.Avatar, speech: lnb.Spe
     assert seen[-1] == ("engine, repeat 1", 4, 4)
 
 
+def test_a_name_given_twice_counts_once(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
+    result = lnb.benchmark(avatar, speech, ["cached", "cached"], repeats=1, max_frames=2)
+    assert [(run.name, run.repeat) for run in result.runs] == [("cached", 0), ("cached", 1)]
+    with pytest.raises(BenchmarkError, match="found 1 steps"):
+        lnb.story(avatar, speech, steps=["cached", "cached"])
+
+
 @pytest.mark.parametrize(
     ("configs", "repeats", "error", "message"),
     [
@@ -126,10 +133,10 @@ def test_bad_requests(
         ("{", "not a file of results"),
         ('{"kind": "sweep", "version": 2}', "found results of kind 'sweep', expected 'benchmark'"),
         ('{"kind": "benchmark", "version": 1}', "is of version 1, expected 2"),
-        ('{"kind": "benchmark", "version": 2}', "found a damaged entry"),
+        ('{"kind": "benchmark", "version": 2}', "runs: is missing"),
         (
             json.dumps({"kind": "benchmark", "version": 2, "runs": [{}], "environment": {}}),
-            "found a damaged entry",
+            r"runs\[0\]\.name: is missing",
         ),
     ],
 )

@@ -78,3 +78,10 @@ def test_a_preview_is_the_beginning_of_the_whole(tmp_path: Path, synctalk_folder
     assert len(list(part.iterdir())) == 30
     for file in part.iterdir():
         assert file.read_bytes() == (whole / file.name).read_bytes()
+
+
+def test_a_sentence_stays_one_line_whatever_is_in_a_name(tmp_path: Path) -> None:
+    done = run("render", "demo", tmp_path / "a\nb\x1b[31m\u2028c", tmp_path / "v.mp4")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert r"a\nb\x1b[31m\u2028c" in done.stderr

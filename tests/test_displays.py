@@ -1,7 +1,9 @@
 """What objects show of themselves: complete, standing alone, in text and in HTML."""
 
+import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,9 @@ def test_things_show_themselves(
     for word in words:
         assert word in bundle["text/html"], word
     assert 0 < len(bundle["text/plain"]) < 5000
+    assert not re.search(
+        r"&lt;/?(div|p|span|h4|table|t[dhr]|b|svg|text|img)\b", bundle["text/html"]
+    )
     sources = re.findall(r'(?:src|href)="([^"]{0,8})', bundle["text/html"])
     assert all(source.startswith("data:") for source in sources)
     assert "http" not in bundle["text/html"]
@@ -86,6 +91,13 @@ def test_a_folder_of_frames_is_a_contact_sheet(
         file.unlink()
     made.path.rmdir()
     assert "is not there any more" in bundle_of(made)["text/html"]
+    os.mkfifo(made.path)
+    assert "is not there any more" in bundle_of(made)["text/html"]
+
+
+def test_an_avatar_whose_network_is_gone_shows_itself(avatar: lnb.Avatar, tmp_path: Path) -> None:
+    own = replace(avatar, generator=tmp_path / "gone.onnx")
+    assert "gone.onnx, not there any more" in bundle_of(own)["text/html"]
 
 
 def test_timeline_shows_what_overlaps_in_lanes() -> None:

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
 from lipsync_nb.features import FeatureCache, plan_features
-from lipsync_nb.preparation import Arithmetic, NetworkStore, prepare_halves, prepare_whole, simplify
+from lipsync_nb.network_store import NetworkStore
+from lipsync_nb.preparation import Arithmetic, prepare_halves, prepare_whole, simplify
 from lipsync_nb.records import ImageArray
 from lipsync_nb.splitting import Edge, nodes_of_input, split_graph
 from lipsync_nb.unet328 import generator_onnx, random_state
@@ -271,14 +272,17 @@ def test_feature_cache_gives_what_was_put() -> None:
 
 
 def test_prepared_networks_are_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:
-    store, made = NetworkStore((tmp_path,), "net.onnx"), []
+    made, names = [], ("a.onnx", "b.onnx")
+
+    def fetch(number: int) -> dict[str, bytes]:
+        return NetworkStore((tmp_path,), "net.onnx").fetch(("key", number), names, make, dict)
 
     def make() -> dict[str, bytes]:
         made.append(1)
         return {"a.onnx": b"one", "b.onnx": b"two"}
 
     for _ in range(2):
-        assert store.fetch(("key", 1), make) == {"a.onnx": b"one", "b.onnx": b"two"}
+        assert fetch(1) == {"a.onnx": b"one", "b.onnx": b"two"}
     assert len(made) == 1
     assert len(list(tmp_path.iterdir())) == 3
     (file,) = tmp_path.glob("*-b.onnx")
@@ -287,11 +291,11 @@ def test_prepared_networks_are_kept_and_made_anew_where_damaged(tmp_path: Path) 
         damage()
         if count < 4:
             with pytest.warns(UserWarning, match=r"net\.onnx: its prepared network is damaged"):
-                store.fetch(("key", 1), make)
+                fetch(1)
         else:
-            store.fetch(("key", 1), make)
+            fetch(1)
     assert len(made) == 3
-    store.fetch(("key", 2), make)
+    fetch(2)
     assert len(made) == 4
 
 
@@ -299,7 +303,7 @@ def test_networks_that_cannot_be_kept_are_used_all_the_same(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     store = NetworkStore((tmp_path / "file" / "folder",), "net.onnx")
     with pytest.warns(UserWarning, match="cannot be kept"):
-        assert store.fetch(("key",), lambda: {"a": b"one"}) == {"a": b"one"}
+        assert store.fetch(("key",), ("a",), lambda: {"a": b"one"}, dict) == {"a": b"one"}
 
 
 def test_a_network_that_cannot_be_prepared_runs_as_it_is(

@@ -13,7 +13,7 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.files import CACHE_FOLDER
+from lipsync_nb.files import CACHE_FOLDER, PARTIAL
 from lipsync_nb.prepared import FORMAT_VERSION, META_FILE
 
 pytestmark = pytest.mark.usefixtures("user_cache")
@@ -33,7 +33,10 @@ def prepare(folder: Path, pixels: str = "i420") -> Path:
 
 
 def crops(folder: Path, cache: str = "mmap", pixels: str = "i420") -> np.ndarray:
+    """The crops of all frames, each used as a whole."""
     template = lnb.load_avatar(folder).open_template(cache, pixels)
+    for index in range(len(template)):
+        template.canvas(index)
     return np.stack([template.crop(i) for i in range(len(template))])
 
 
@@ -142,8 +145,8 @@ def test_a_place_that_cannot_be_written_is_passed_over(folder: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(folder: Path) -> None:
-    left = folder / CACHE_FOLDER / ".partial-old"
+    left = folder / CACHE_FOLDER / f"{PARTIAL}old"
     left.mkdir(parents=True)
-    os.utime(left, (1, 1))
+    (left / "frames.npy").write_bytes(b"part")
     prepare(folder)
     assert not left.exists()

@@ -1,5 +1,6 @@
 """Comparisons of pictures and facts: what they find, say and show."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,12 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     for name in ("v.mp4", "s.m4a"):
         with pytest.raises(RegressionError, match=f"{name}: does not decode"):
             regression.video_facts(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "none", "."):
+        with pytest.raises(RegressionError, match="found no regular file, expected a video"):
+            regression.video_facts(tmp_path / name)
+
+
+def test_a_container_without_durations_has_facts(tmp_path: Path) -> None:
+    facts = regression.video_facts(video_with_sound(tmp_path / "v.mkv", 1.0))
+    assert (facts.decoded_frames, facts.video_seconds) == (25, 0.0)

@@ -188,8 +188,11 @@ def test_bad_input(
         ("{", "not a file of results"),
         ('{"kind": "benchmark", "version": 2}', "found results of kind 'benchmark'"),
         ('{"kind": "sweep", "version": 1}', "is of version 1, expected 2"),
-        ('{"kind": "sweep", "version": 2}', "found a damaged entry"),
-        (json.dumps({"kind": "sweep", "version": 2, "rows": [{}]}), "found a damaged entry"),
+        ('{"kind": "sweep", "version": 2}', "rows: is missing"),
+        (
+            json.dumps({"kind": "sweep", "version": 2, "rows": [{}]}),
+            r"rows\[0\]\.values: is missing",
+        ),
     ],
 )
 def test_files_that_are_not_right(tmp_path: Path, text: str, message: str) -> None:

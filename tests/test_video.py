@@ -120,6 +120,13 @@ def test_folder_of_frames(tmp_path: Path, kind: str) -> None:
         assert difference.mean() < (3 if kind == "jpg" else 1e-9)
 
 
+@pytest.mark.parametrize("name", ["v.mp4", "frames"])
+def test_nothing_to_write_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="there were no frames to write"):
+        write_all(open_sink(tmp_path / name, silent(1), 25, RenderConfig()), [])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stop"):
         write_then_fail(ImageFolderSink(tmp_path / "out", RenderConfig()), ValueError("stop"))

@@ -2,6 +2,7 @@
 
 import datetime
 import gc
+import tempfile
 import threading
 import time
 from dataclasses import fields
@@ -138,16 +139,44 @@ def test_errors_are_one_sentence_in_the_panel(
     assert not panel.run.disabled
 
 
-def test_an_uploaded_file_is_read(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
-    panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
-    content = memoryview(speech_file.read_bytes())
-    entry = {"name": "voice.wav", "type": "audio/wav", "size": len(content), "content": content}
+def upload(panel: lnb.RunPanel, content: bytes, name: str) -> None:
+    entry = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
     entry["last_modified"] = datetime.datetime.now(tz=datetime.UTC)
     panel.upload.value = (entry,)
     assert panel.speech.value == "(uploaded file)"
     panel.start()
     assert panel.wait(120)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_an_uploaded_file_is_read_and_not_kept(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path, temporary: Path
+) -> None:
+    panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+    upload(panel, speech_file.read_bytes(), "voice.wav")
     assert panel.job.state == "done", panel.job.error
+    assert panel.job.speech.path.name == "voice.wav"
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["voice.wav", "../voice.wav", "..", "", "a\0b.wav", "<b>.wav"])
+def test_an_upload_that_is_no_sound_is_told_by_its_name(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path, temporary: Path, name: str
+) -> None:
+    panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+    upload(panel, b"no sound", name)
+    assert panel.job.state == "failed"
+    assert panel.job.error.startswith("uploaded ")
+    assert str(temporary) not in panel.job.error
+    assert list(temporary.iterdir()) == []
+    assert not (tmp_path / "voice.wav").exists()
 
 
 def test_two_panels_do_not_disturb_each_other(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import Field, fields
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -88,7 +87,7 @@ class ConfigForm(Panel):
             values = {name: control.value for name, control in self._controls.items()}
             self.value = RenderConfig(**values)
         except ConfigError as error:
-            self._note.value = charts.note(escape(str(error)), is_error=True)
+            self._note.value = charts.note(error, is_error=True)
 
     def _on_value(self, change: dict[str, Any]) -> None:
         self._busy = True

@@ -61,6 +61,6 @@ class Microscope(Panel):
 
     def _draw(self) -> None:
         if self._inside is None:
-            self._view.value = charts.page('<p class="dim">Nothing to look into yet.</p>')
+            self._view.value = charts.page(charts.dim("Nothing to look into yet."))
             return
         self._view.value = charts.page(*inside_parts(self._inside[self.index.value]))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from lipsync_nb import charts
 from lipsync_nb.audio import load_speech
 from lipsync_nb.avatar import Avatar, demo_speeches, load_avatar
 from lipsync_nb.displays import video_html
-from lipsync_nb.errors import LipsyncError
+from lipsync_nb.errors import LipsyncError, SpeechError
+from lipsync_nb.files import cannot_write, scratch_folder
 from lipsync_nb.imaging import encode_picture, shrunk
 from lipsync_nb.pipeline import RenderResult
 from lipsync_nb.records import Progress, RenderConfig, Speech
@@ -216,7 +215,7 @@ class RunPanel(Panel):
             self._on_done(avatar, speech, result)
 
     def _say(self, *lines: str, is_error: bool = False) -> None:
-        self.message.value = charts.note("<br>".join(map(escape, lines)), is_error)
+        self.message.value = charts.note(*lines, is_error=is_error)
 
     def _set_running(self, running: bool) -> None:
         self.run.disabled, self.cancel.disabled = running, not running
@@ -237,11 +236,18 @@ def _demo_clips() -> dict[str, Path]:
 
 
 def _uploaded(uploads: tuple[Any, ...]) -> Speech:
-    """The speech of a file that was uploaded in the browser."""
+    """The speech of a file that was uploaded in the browser; the file itself is not kept."""
     if not uploads:
-        return load_speech("uploaded file")
-    upload = uploads[0]
-    folder = tempfile.mkdtemp(prefix="lipsync_nb-upload-")
-    path = Path(folder) / Path(upload["name"]).name
-    path.write_bytes(bytes(upload["content"]))
-    return load_speech(path)
+        raise SpeechError("no file was uploaded yet, expected a sound file, a video or features.")
+    name = Path(uploads[0]["name"]).name or "upload"
+    with scratch_folder() as folder:
+        path = folder / name
+        try:
+            path.write_bytes(uploads[0]["content"])
+        except (OSError, ValueError) as error:
+            raise cannot_write(f"uploaded {name}", error) from error
+        try:
+            return load_speech(path)
+        except LipsyncError as error:
+            text = str(error).replace(str(path), name)
+            raise SpeechError(f"uploaded {text}") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
 from lipsync_nb import charts
 from lipsync_nb.displays import config_text, data_uri
+from lipsync_nb.markup import Markup, element
 from lipsync_nb.pipeline import RenderResult
 
 from .panel import Panel
@@ -61,20 +61,20 @@ class TimingView(Panel):
     def _draw(self) -> None:
         chosen = next((r for label, r in self._runs if label == self._choice.value), None)
         if chosen is None:
-            self._view.value = charts.page('<p class="dim">No run yet.</p>')
+            self._view.value = charts.page(charts.dim("No run yet."))
             return
         timings = chosen.timings
         self._view.value = charts.page(
-            "<h4>Work per frame, by stage</h4>",
+            charts.heading("Work per frame, by stage"),
             charts.stage_bars({label: r.timings.stages for label, r in self._runs}),
-            "<h4>Which worker was busy when</h4>",
+            charts.heading("Which worker was busy when"),
             charts.timeline(timings, self._seconds.value),
             charts.stage_table(timings),
             _links(chosen),
         )
-        self._comparison.value = charts.page("<h4>Runs</h4>", self._table())
+        self._comparison.value = charts.page(charts.heading("Runs"), self._table())
 
-    def _table(self) -> str:
+    def _table(self) -> Markup:
         head = ["run", "frames", "FPS", "ms/frame", "start-up", "over the first"]
         first = self._runs[0][1].timings.steady_fps
         rows = []
@@ -82,7 +82,7 @@ class TimingView(Panel):
             timings = result.timings
             faster = f"{timings.steady_fps / first:.2f}" if first else ""
             rows.append([
-                escape(label),
+                label,
                 str(result.num_frames),
                 f"{timings.steady_fps:.1f}",
                 f"{1000 / timings.steady_fps:.1f}" if timings.steady_fps else "",
@@ -92,9 +92,9 @@ class TimingView(Panel):
         return charts.table(head, rows)
 
 
-def _links(result: RenderResult) -> str:
+def _links(result: RenderResult) -> Markup:
     """Links that save the timings of a run as files."""
-    timings, stem = result.timings, escape(result.path.stem)
+    timings, stem = result.timings, result.path.stem
     files = [
         ("JSON", f"{stem}.timings.json", data_uri(timings.to_json().encode(), "application/json")),
         ("CSV", f"{stem}.stages.csv", data_uri(timings.to_csv().encode(), "text/csv")),
@@ -104,5 +104,6 @@ def _links(result: RenderResult) -> str:
             data_uri(timings.to_chrome_trace().encode(), "application/json"),
         ),
     ]
-    links = (f'<a download="{name}" href="{uri}">{kind}</a>' for kind, name, uri in files)
-    return f"<p>Save as {' &middot; '.join(links)}</p>"
+    links = (element("a", kind, download=name, href=uri) for kind, name, uri in files)
+    parts = [part for link in links for part in (" \u00b7 ", link)][1:]
+    return element("p", "Save as ", *parts)

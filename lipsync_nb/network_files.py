@@ -74,9 +74,26 @@ def parse_network(path: Path, serialised: bytes) -> onnx.ModelProto:
         model = onnx.load_from_string(serialised)
     except Exception as error:  # protobuf raises many kinds
         raise NetworkError(f"{path}: not a usable ONNX network ({first_line(error)}).") from error
+    # protobuf gives bytes for texts that are none.
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise NetworkError(f"{path}: not a usable ONNX network (a name in it is not UTF-8).")
     if not model.graph.node:
         raise NetworkError(f"{path}: not a usable ONNX network (it is empty).")
     return model
+
+
+def _texts(model: onnx.ModelProto) -> list[object]:
+    """All names in a network."""
+    graph = model.graph
+    named = [*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]
+    texts: list[object] = [entry.name for entry in (graph, *named)]
+    for node in graph.node:
+        texts += [node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        texts += [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+    texts += [opset.domain for opset in model.opset_import]
+    return [*texts, model.producer_name, model.producer_version, model.domain]
 
 
 def constants_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -665,6 +665,13 @@ GENERATORS = [
             "opset 999": (generator(broken.generator_of(opset=999)), "opset|not a usable"),
             "opset 0": (generator(broken.generator_of(opset=0)), NO_NETWORK),
             "IR 999": (generator(broken.generator_of(ir_version=999)), "IR version 999"),
+            "a maker's name in Latin-1": (
+                edit(
+                    "models/generator.onnx",
+                    lambda data: data.replace(b"lipsync_nb", b"lipsync\xfcnb"),
+                ),
+                "a name in it is not UTF-8",
+            ),
             "an operator of its own": (generator(custom(broken.generator_of)), NO_NETWORK),
             "batches of 7": (
                 generator(

@@ -14,6 +14,7 @@ from random import Random
 
 import cv2
 import numpy as np
+from broken import encoder_of, generator_of
 from builders import (
     template_frames,
     tiny_networks,
@@ -150,11 +151,16 @@ def _use_avatar(folder: Path) -> None:
 def _make_generator(folder: Path) -> None:
     tiny_networks(folder / "0")
     (folder / "0" / "audio_encoder.onnx").unlink()
+    # Next to no weights: the mutations meet its structure.
+    (folder / "1").mkdir()
+    (folder / "1" / "generator.onnx").write_bytes(generator_of())
 
 
 def _make_encoder(folder: Path) -> None:
     tiny_networks(folder / "0")
     (folder / "0" / "generator.onnx").unlink()
+    (folder / "1").mkdir()
+    (folder / "1" / "audio_encoder.onnx").write_bytes(encoder_of())
 
 
 def _use_generator(folder: Path) -> None:

@@ -101,8 +101,8 @@ def _check(path: Path, status: os.stat_result, owners: Owners, is_right: Any, wa
 def read_kept(path: Path, owners: Owners, size: int, exact: bool = False) -> bytes:
     """All of a kept file; see `open_kept`."""
     with open(open_kept(path, owners, size, exact), "rb") as file:
-        # Never more than was looked at: it may be growing.
-        return file.read(size + 1)[:size]
+        # No more than was looked at: it may be growing.
+        return file.read(os.fstat(file.fileno()).st_size)[:size]
 
 
 def parsed(content: bytes, name: str) -> dict[str, Any]:
@@ -150,14 +150,21 @@ def set_aside(path: Path) -> None:
         trash.discard()
 
 
-def clear_places(folders: Iterable[Path], names: Iterable[str]) -> Path:
+def clear_places(folders: Iterable[Path], names: Iterable[str], owners: Owners) -> Path:
     """The first of these folders that can be written in, with nothing under these names.
+
+    What is a stranger's stays where there is another place: two who do not trust each other would
+    replace each other's files for ever.
 
     Raises:
         OSError: none can.
     """
     failure, names = OSError("no folder can be written"), list(names)
-    for folder in folders:
+
+    def is_strangers(folder: Path) -> bool:
+        return any(_is_strangers(folder / name, owners) for name in names)
+
+    for folder in sorted(folders, key=is_strangers):
         try:
             writable_folder([folder])
             for name in names:
@@ -167,6 +174,12 @@ def clear_places(folders: Iterable[Path], names: Iterable[str]) -> Path:
             continue
         return folder
     raise failure
+
+
+def _is_strangers(path: Path, owners: Owners) -> bool:
+    with suppress(OSError):
+        return bool(owners) and os.lstat(path).st_uid not in owners
+    return False
 
 
 def write_kept(path: Path, content: bytes) -> None:

@@ -91,7 +91,7 @@ class NetworkStore:
         """Where the files will be kept, cleared; one line says what was not right there."""
         damaged = f"is damaged ({reason})" if reason else ""
         try:
-            place = clear_places(self.folders, names) if self.folders else None
+            place = clear_places(self.folders, names, self.owners) if self.folders else None
         except OSError as error:
             text = f"{damaged} and cannot be kept" if damaged else "cannot be kept"
             self._warn(f"{text} ({error}).")

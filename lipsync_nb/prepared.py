@@ -162,7 +162,7 @@ class PreparedTemplate:
                 reasons.append(str(error))
         reason = next(filter(None, reasons), "")
         try:
-            place = clear_places(folders, [self.key.folder_name])
+            place = clear_places(folders, [self.key.folder_name], self._owners)
         except OSError as error:
             self._tell_not_written(f"{reason} and " if reason else "", error)
             return None

@@ -167,7 +167,7 @@ class _Reader:
         if levels is None or levels.dims:
             raise NetworkError("the picture is not multiplied by one constant at the end.")
         weight = self._weight(conv)
-        if weight is None or weight.shape[0] != 3 or weight.shape[2:] != (1, 1):
+        if weight is None or weight.shape[0] != 3 or not self._is_pointwise(conv):
             raise NetworkError("the last convolution is not a 1x1 convolution to three channels.")
         if not _fits(self._shape(name)):
             raise NetworkError(f"the pictures are {self._shape(name)}, too small or of odd width.")
@@ -215,7 +215,8 @@ class _Reader:
 
     def _is_pointwise(self, node: onnx.NodeProto) -> bool:
         weight = self._weight(node)
-        return weight is not None and weight.shape[2:] == (1, 1) and _is_plain(node, 0)
+        known = weight is not None and weight.shape[2:] == (1, 1) and _is_plain(node, 0)
+        return known and _attribute(node, "group", 1) == 1
 
     def _convolution(
         self, name: str, node: onnx.NodeProto, relu: bool, added: str | None
@@ -229,6 +230,7 @@ class _Reader:
     def _is_depthwise(self, node: onnx.NodeProto) -> bool:
         weight = self._weight(node)
         known = weight is not None and weight.shape[1:] == (1, 3, 3) and _is_plain(node, 1)
+        known = known and _attribute(node, "group", 1) == self._shape(node.output[0])[0]
         return known and self._shape(node.input[0]) == self._shape(node.output[0])
 
     def _pointwise(

@@ -254,7 +254,8 @@ def _remember(digest: str, result: Tuned) -> None:
     }
     names = [f"{name}.json" for name in (digest, "last")]
     try:
-        folder = clear_places([folder / "tuned" for folder in user_cache_folders()], names)
+        folders = [folder / "tuned" for folder in user_cache_folders()]
+        folder = clear_places(folders, names, trusted_owners())
         for name in names:
             write_results(folder / name, KIND, {**body, "digest": _sum(body)})
     except OSError:

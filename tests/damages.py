@@ -86,8 +86,10 @@ ANY_FILE: dict[str, Damage] = {
     "a link to itself, moved": lambda path: _as_link(path, _moved(path)),
     "a stranger's": lambda path: os.chown(path, STRANGER, STRANGER),
 }
-NAMES_OF_JSON = ("{}", "[]", "null", "100,000 brackets", "not UTF-8")
 FEW = ("half of it", "bit in the middle", "{}", "missing", "a pipe", "a dangling link")
+# To a network these are all alike.
+_OF_JSON = ("[]", "null", "100,000 brackets", "not UTF-8")
+NETWORK: dict[str, Damage] = {n: way for n, way in ANY_FILE.items() if n not in _OF_JSON}
 JSON_FILE: dict[str, Damage] = {**ANY_FILE, "another version": _other_version}
 FOLDER: dict[str, Damage] = {
     "missing": _remove,

@@ -18,6 +18,7 @@ from kept_kinds import KINDS, Made, lines_of, made_in, place_of, template_pictur
 
 import lipsync_nb as lnb
 from lipsync_nb.files import CACHE_FOLDER, PARTIAL
+from lipsync_nb.kept_files import clear_places, trusted_owners
 
 HERE = Path(__file__).parent
 SOMEBODY = 12_345
@@ -239,3 +240,18 @@ def test_forms_and_networks_have_the_rights_that_the_umask_gives(made: Made, cac
     modes = {stat.S_IMODE(path.stat().st_mode) for path in cache.rglob("*") if path.is_file()}
     assert modes == {0o640}
     assert stat.S_IMODE(place_of(cache, "i420 form").stat().st_mode) == 0o750
+
+
+def test_what_is_a_strangers_stays_where_there_is_another_place(tmp_path: Path) -> None:
+    """Else two who share an avatar of a third would replace each other's files at every run."""
+    if not hasattr(os, "getuid") or os.getuid() != 0:
+        pytest.skip("only a superuser gives files away")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / "name").write_text("text")
+    os.chown(first / "name", STRANGER, STRANGER)
+    owners = trusted_owners()
+    assert clear_places([first, second], ["name"], owners) == second
+    assert (first / "name").exists()
+    assert clear_places([first], ["name"], owners) == first
+    assert not (first / "name").exists()

@@ -17,7 +17,7 @@ from lipsync_nb.inference import Session
 from lipsync_nb.preparation import prepare_halves, prepare_whole
 from lipsync_nb.row_emitter import lanes
 from lipsync_nb.row_programs import RowProgram
-from lipsync_nb.row_tails import SMALLEST_ROWS, read_tail
+from lipsync_nb.row_tails import SMALLEST_ROWS, WeightsError, read_tail
 from lipsync_nb.unet328 import MOBILE_CHANNELS, untrained_generator
 
 SIZES = [(64, 64), (64, 80), (96, 160), (100, 32), (256, 128), (320, 320)]
@@ -273,3 +273,32 @@ def test_a_note_says_what_was_chosen(
     given = {"num_threads": 2, "provider": "cpu", "max_frames": 4, **values}
     stream = lnb.FrameStream(avatar, speech, lnb.RenderConfig(**given))
     assert [note for note in stream.notes if text in note]
+
+
+def grouped_end(kind: str) -> onnx.ModelProto:
+    """An end whose last layer but three is a convolution of two groups."""
+    b = Builder(0)
+    first = b.relu(b.pointwise("skip", 5, 8))
+    size, pads = (1, 0) if kind == "pointwise" else (3, 1)
+    weight = b.noise(8, 4, size, size, scale=0.4)
+    middle = b.add("Conv", [first, weight, b.noise(8)], group=2, pads=[pads] * 4)
+    inner = b.relu(b.pointwise(b.relu(b.pointwise(b.relu(middle), 8, 7)), 7, 6))
+    return b.model(b.pointwise(inner, 6, 3), {"skip": (5, 64, 64)})
+
+
+@pytest.mark.parametrize("kind", ["pointwise", "3x3"])
+def test_convolutions_of_groups_are_left_to_the_session(kind: str) -> None:
+    assert assert_fused_is_plain(grouped_end(kind)).num_layers == 3
+
+
+@pytest.mark.parametrize("of", [1, 2], ids=["weights", "bias"])
+def test_weights_that_do_not_fit_are_told_before_they_are_read(of: int) -> None:
+    """Of the layer before the last: half as many as its pictures have channels."""
+    model = unet_end(64, 64)
+    conv = [node for node in model.graph.node if node.op_type == "Conv"][-2]
+    (tensor,) = (t for t in model.graph.initializer if t.name == conv.input[of])
+    array = numpy_helper.to_array(tensor)
+    half = array[:, : array.shape[1] // 2] if of == 1 else array[: len(array) // 2]
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(half), tensor.name))
+    with pytest.raises(WeightsError, match=r"is float32 \(.*\), expected float32 \("):
+        FusedNetwork(model.SerializeToString(), open_session)

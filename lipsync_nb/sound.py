@@ -40,6 +40,7 @@ _LOWEST_RATE, _HIGHEST_RATE = 1000, 1_000_000
 # Lossy decoders give bursts where their packets are damaged; players cut them off.
 _LOUDEST_OF_LOSSY = 4.0
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
+_MOST_PLANES = 7
 _LEFT, _RIGHT = ("FL", "SL", "BL", "TFL", "TBL", "WL"), ("FR", "SR", "BR", "TFR", "TBR", "WR")
 
 
@@ -330,8 +331,11 @@ def _as_float(frame: av.AudioFrame) -> FloatArray:
     """Float32 ``[channels, n]`` of a frame of any sample format."""
     kind, count = frame.format.name.removesuffix("p"), frame.layout.nb_channels
     if kind not in {*_FULL_SCALE, "flt", "dbl"}:
-        (frame,) = av.AudioResampler(format="fltp").resample(frame)
+        (frame,) = av.AudioResampler(format="flt").resample(frame)
         kind = "flt"
+    elif frame.format.is_planar and count > _MOST_PLANES:
+        # PyAV (18.1) looks for planes beyond the last one of so many, and reads from anywhere.
+        (frame,) = av.AudioResampler(format=kind).resample(frame)
     array: AnyArray = frame.to_ndarray()
     if not frame.format.is_planar:
         array = array.reshape(-1, count).T

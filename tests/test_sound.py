@@ -384,3 +384,20 @@ def test_damaged_files_are_read_or_told(tmp_path: Path, name: str) -> None:
     else:
         with pytest.raises(LipsyncError, match=r"b\.wav: .*\.$"):
             lnb.load_speech(broken)
+
+
+@pytest.mark.parametrize("channels", [6, 8, 9, 40])
+def test_more_channels_than_a_frame_has_pointers_for(tmp_path: Path, channels: int) -> None:
+    """Each channel in a plane of its own: PyAV's own reader ends the process from eight on."""
+    samples = np.tile(speech_like(0.5, 16_000, 1), (channels, 1))
+    layout = {6: "5.1", 8: "7.1"}.get(channels, f"{channels} channels")
+    with av.open(str(tmp_path / "s.wv"), "w") as container:
+        stream = container.add_stream("wavpack", rate=16_000, layout=layout, format="fltp")
+        (frame,) = av.AudioResampler(format="fltp").resample(
+            sound_frame(samples, 16_000, layout, "flt")
+        )
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = lnb.load_speech(tmp_path / "s.wv").samples
+    assert found is not None
+    np.testing.assert_allclose(found, samples[0], atol=1e-6)

@@ -9,52 +9,56 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .types.rich import shown_by
+
 if TYPE_CHECKING:
-    from .audio import load_speech, mel_spectrogram
-    from .avatar import Avatar, demo_folder, demo_speeches, load_avatar
-    from .bench import Benchmark, benchmark
-    from .cache import MemoryReport, Template
+    from .avatar.avatar import Avatar, demo_folder, demo_speeches, load_avatar
+    from .avatar.cache import MemoryReport, Template
+    from .cli.progress import BenchmarkBar, ProgressBar, TotalBar
+    from .config.presets import PRESETS, preset
     from .errors import LipsyncError
-    from .footprint import MemoryTable, memory_table
-    from .inside import Inside, InsideFrame
-    from .origin import render_origin
-    from .pipeline import FrameStream, RenderResult, iter_frames, render
-    from .precision import PrecisionComparison, compare_precision, quantize
-    from .presets import PRESETS, preset
-    from .profiling import NetworkProfile, profile_network
-    from .progress import BenchmarkBar, ProgressBar, TotalBar
-    from .records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
-    from .report import write_report
-    from .stories import Story, story
-    from .sweeps import Sweep, sweep
-    from .timing import Timings
-    from .tuning import Tuned, autotune
-    from .unet328 import untrained_generator
+    from .experiments.ablations import Story, story
+    from .experiments.baselines import render_origin
+    from .experiments.benchmarks import Benchmark, benchmark
+    from .experiments.memory import MemoryTable, memory_table
+    from .experiments.precision import PrecisionComparison, compare_precision, quantize
+    from .experiments.profiling import NetworkProfile, profile_network
+    from .experiments.sweeps import Sweep, sweep
+    from .experiments.tuning import Tuned, autotune
+    from .network.unet328 import untrained_generator
+    from .notebook.report import write_report
+    from .pipeline.audio_features import load_speech, mel_spectrogram
+    from .pipeline.frame_trace import Inside, InsideFrame
+    from .pipeline.render import FrameStream, RenderResult, iter_frames, render
+    from .pipeline.timing import Timings
+    from .types.records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
     from .widgets import ConfigForm, FrameViewer, Microscope, RunPanel, Studio, TimingView
 
 __version__ = "0.1.0"
 
+shown_by(lambda name: importlib.import_module(f".notebook.{name}", __name__))
+
 _HOMES = {
-    "audio": ("load_speech", "mel_spectrogram"),
-    "avatar": ("Avatar", "demo_folder", "demo_speeches", "load_avatar"),
-    "bench": ("Benchmark", "benchmark"),
-    "cache": ("MemoryReport", "Template"),
+    "pipeline.audio_features": ("load_speech", "mel_spectrogram"),
+    "avatar.avatar": ("Avatar", "demo_folder", "demo_speeches", "load_avatar"),
+    "experiments.benchmarks": ("Benchmark", "benchmark"),
+    "avatar.cache": ("MemoryReport", "Template"),
     "errors": ("LipsyncError",),
-    "origin": ("render_origin",),
-    "pipeline": ("FrameStream", "RenderResult", "iter_frames", "render"),
-    "presets": ("PRESETS", "preset"),
-    "progress": ("BenchmarkBar", "ProgressBar", "TotalBar"),
-    "records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
-    "footprint": ("MemoryTable", "memory_table"),
-    "precision": ("PrecisionComparison", "compare_precision", "quantize"),
-    "profiling": ("NetworkProfile", "profile_network"),
-    "report": ("write_report",),
-    "stories": ("Story", "story"),
-    "sweeps": ("Sweep", "sweep"),
-    "tuning": ("Tuned", "autotune"),
-    "timing": ("Timings",),
-    "inside": ("Inside", "InsideFrame"),
-    "unet328": ("untrained_generator",),
+    "experiments.baselines": ("render_origin",),
+    "pipeline.render": ("FrameStream", "RenderResult", "iter_frames", "render"),
+    "config.presets": ("PRESETS", "preset"),
+    "cli.progress": ("BenchmarkBar", "ProgressBar", "TotalBar"),
+    "types.records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
+    "experiments.memory": ("MemoryTable", "memory_table"),
+    "experiments.precision": ("PrecisionComparison", "compare_precision", "quantize"),
+    "experiments.profiling": ("NetworkProfile", "profile_network"),
+    "notebook.report": ("write_report",),
+    "experiments.ablations": ("Story", "story"),
+    "experiments.sweeps": ("Sweep", "sweep"),
+    "experiments.tuning": ("Tuned", "autotune"),
+    "pipeline.timing": ("Timings",),
+    "pipeline.frame_trace": ("Inside", "InsideFrame"),
+    "network.unet328": ("untrained_generator",),
     "widgets": (
         "ConfigForm",
         "FrameViewer",

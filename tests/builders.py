@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 
-from lipsync_nb.unet328 import (
+from lipsync_nb.network.unet328 import (
     audio_encoder_onnx,
     generator_onnx,
     random_audio_encoder_state,

@@ -6,7 +6,7 @@ import numpy as np
 import plain_walk
 
 import lipsync_nb as lnb
-from lipsync_nb.records import ImageArray
+from lipsync_nb.types.records import ImageArray
 
 TOLERANCE = 1
 

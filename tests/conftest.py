@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # First of all that needs ONNX Runtime: it is imported there with its telemetry off.
-import lipsync_nb.runtime
+import lipsync_nb.network.runtime
 
 # isort: split
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
@@ -17,7 +17,7 @@ from comparison import plain_render
 from kept_kinds import Made, made_in
 
 import lipsync_nb as lnb
-from lipsync_nb.records import ImageArray
+from lipsync_nb.types.records import ImageArray
 
 ROOT = Path(__file__).parents[1]
 

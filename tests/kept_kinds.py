@@ -12,7 +12,7 @@ import numpy as np
 from builders import write_synctalk_avatar
 
 import lipsync_nb as lnb
-from lipsync_nb import tuning
+from lipsync_nb.experiments import tuning
 
 Pictures = list[np.ndarray]
 NUM_FRAMES = 5

@@ -8,7 +8,9 @@ import plain_walk
 import pytest
 from builders import tiny_networks, tone_speech, video_with_sound
 
-from lipsync_nb.audio import (
+from lipsync_nb.errors import NotFoundError, SpeechError
+from lipsync_nb.network.inference import audio_encoder
+from lipsync_nb.pipeline.audio_features import (
     feature_track,
     load_speech,
     mel_spectrogram,
@@ -17,9 +19,7 @@ from lipsync_nb.audio import (
     speech_features,
     window_starts,
 )
-from lipsync_nb.errors import NotFoundError, SpeechError
-from lipsync_nb.inference import audio_encoder
-from lipsync_nb.records import Speech
+from lipsync_nb.types.records import Speech
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.avatar import load_avatar
-from lipsync_nb.boxes import box_from_landmarks, read_landmarks
-from lipsync_nb.compositing import composite_picture
+from lipsync_nb.avatar.avatar import load_avatar
+from lipsync_nb.avatar.face_boxes import box_from_landmarks, read_landmarks
 from lipsync_nb.errors import AvatarError, NotFoundError
-from lipsync_nb.imaging import bgr_to_i420, resize
+from lipsync_nb.media.imaging import bgr_to_i420, resize
+from lipsync_nb.pipeline.compositing import composite_picture
 
 
 def test_synctalk_folder(synctalk_folder: Path) -> None:

@@ -7,10 +7,10 @@ import plain_walk
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.batching import audio_rows, iter_batches, template_order, visual_input
-from lipsync_nb.compositing import composite_frame
 from lipsync_nb.errors import AvatarError, ConfigError
-from lipsync_nb.records import SYNCTALK_328, Box, RenderConfig
+from lipsync_nb.pipeline.batches import audio_rows, iter_batches, template_order, visual_input
+from lipsync_nb.pipeline.compositing import composite_frame
+from lipsync_nb.types.records import SYNCTALK_328, Box, RenderConfig
 
 
 @pytest.mark.parametrize("edges", ["zero", "repeat"])

@@ -11,15 +11,15 @@ from builders import write_video
 from comparison import assert_same
 
 import lipsync_nb as lnb
-from lipsync_nb.bench import Benchmark, Run, Spread
-from lipsync_nb.cli import main
+from lipsync_nb.cli.main import main
+from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.errors import BenchmarkError, ConfigError
-from lipsync_nb.imaging import read_image
-from lipsync_nb.measuring import Meter
-from lipsync_nb.origin import ORIGIN_STAGES, render_origin
-from lipsync_nb.presets import PRESETS, preset
-from lipsync_nb.records import ImageArray
-from lipsync_nb.timing import StageRow
+from lipsync_nb.experiments.baselines import ORIGIN_STAGES, render_origin
+from lipsync_nb.experiments.benchmarks import Benchmark, Run, Spread
+from lipsync_nb.experiments.measuring import Meter
+from lipsync_nb.media.imaging import read_image
+from lipsync_nb.pipeline.timing import StageRow
+from lipsync_nb.types.records import ImageArray
 
 NAMES = ["origin-cached", "onnxruntime", "engine"]
 

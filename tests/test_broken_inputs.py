@@ -12,8 +12,8 @@ import pytest
 from broken import Scene
 from broken_cases import ALL, USABLE, USAGE, Case
 
-from lipsync_nb.cli import main
-from lipsync_nb.files import PARTIAL
+from lipsync_nb.cli.main import main
+from lipsync_nb.system.outputs import PARTIAL
 
 # Run in a process of their own as well, where what libraries print is seen too.
 ALONE = (
@@ -92,7 +92,7 @@ def test_broken_input(
 def test_in_a_process_of_its_own(name: str, tmp_path: Path, home: Path) -> None:
     case = next(case for case in ALL if case.name == name)
     scene = scene_of(case, tmp_path, home)
-    command = [sys.executable, "-m", "lipsync_nb.cli", *scene.arguments]
+    command = [sys.executable, "-m", "lipsync_nb.cli.main", *scene.arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     check(case, scene, done.returncode, done.stderr)
 

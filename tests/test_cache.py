@@ -8,10 +8,10 @@ from builders import write_synctalk_avatar
 from comparison import assert_same
 
 import lipsync_nb as lnb
-from lipsync_nb.cache import estimate_template
-from lipsync_nb.compositing import Compositor, composite_frame, composite_picture
-from lipsync_nb.imaging import bgr_to_i420, i420_to_bgr
-from lipsync_nb.records import ImageArray, Predictions
+from lipsync_nb.avatar.cache import estimate_template
+from lipsync_nb.media.imaging import bgr_to_i420, i420_to_bgr
+from lipsync_nb.pipeline.compositing import Compositor, composite_frame, composite_picture
+from lipsync_nb.types.records import ImageArray, Predictions
 
 WAYS = [("none", "bgr"), ("memory", "bgr"), ("memory", "i420"), ("mmap", "bgr"), ("mmap", "i420")]
 # The plain walk and the pipeline may differ by 1 in a painted pixel; then one step of luma

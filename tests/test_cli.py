@@ -8,11 +8,11 @@ import av
 import pytest
 from builders import tone_speech
 
-from lipsync_nb.cli import main
+from lipsync_nb.cli.main import main
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lipsync_nb.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "lipsync_nb.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -17,8 +17,8 @@ from damages import STRANGER, flip
 from kept_kinds import KINDS, Made, lines_of, made_in, place_of, template_pictures
 
 import lipsync_nb as lnb
-from lipsync_nb.files import CACHE_FOLDER, PARTIAL
-from lipsync_nb.kept_files import clear_places, trusted_owners
+from lipsync_nb.system.kept_files import clear_places, trusted_owners
+from lipsync_nb.system.outputs import CACHE_FOLDER, PARTIAL
 
 HERE = Path(__file__).parent
 SOMEBODY = 12_345
@@ -26,7 +26,7 @@ SOMEBODY = 12_345
 # the superuser's rights are given up: this interpreter may lie in a folder that is closed.
 PROGRAM = """
 import functools, json, os, sys
-import lipsync_nb.runtime
+import lipsync_nb.network.runtime
 from kept_kinds import KINDS, lines_of
 given = json.load(sys.stdin)
 expected = {kind: KINDS[kind].use(given["folder"]) for kind in given["kinds"]}

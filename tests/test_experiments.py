@@ -8,13 +8,13 @@ import onnx
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb import tuning
-from lipsync_nb.cli import main
+from lipsync_nb.cli.main import main
 from lipsync_nb.errors import BenchmarkError, ConfigError, NetworkError, OutputError
-from lipsync_nb.measuring import Spread
-from lipsync_nb.precision import PrecisionRow
-from lipsync_nb.quality import Likeness, likeness, pearson, psnr_db
-from lipsync_nb.stories import ORIGIN_FIGURES
+from lipsync_nb.experiments import tuning
+from lipsync_nb.experiments.ablations import ORIGIN_FIGURES
+from lipsync_nb.experiments.measuring import Spread
+from lipsync_nb.experiments.precision import PrecisionRow
+from lipsync_nb.experiments.quality import Likeness, likeness, pearson, psnr_db
 
 FRAMES = 6
 STEPS = ["baseline", "cached", "parallel", "engine"]

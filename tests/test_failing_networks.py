@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lipsync_nb as lnb
-from lipsync_nb import inference
 from lipsync_nb.errors import NetworkError
-from lipsync_nb.inference import audio_encoder, check_numbers
+from lipsync_nb.network import inference
+from lipsync_nb.network.inference import audio_encoder, check_numbers
 
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {"prepare": False},

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb import files
 from lipsync_nb.errors import OutputError
-from lipsync_nb.records import RenderConfig, Speech
-from lipsync_nb.sinks import open_sink
-from lipsync_nb.video import iter_video
+from lipsync_nb.media.video import iter_video
+from lipsync_nb.pipeline.sinks import open_sink
+from lipsync_nb.system import outputs as files
+from lipsync_nb.types.records import RenderConfig, Speech
 
 SILENT = Speech(features=np.zeros((3, 512), np.float32))
 
@@ -108,7 +108,7 @@ from test_files import write
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
     write(sys.argv[1], 40, crf=0) if sys.argv[2] == "sink" else __import__(
-        "lipsync_nb.files", fromlist=["write_file"]).write_file(sys.argv[1], bytes(60_000))
+        "lipsync_nb.system.outputs", fromlist=["write_file"]).write_file(sys.argv[1], bytes(60_000))
 except OSError as error:
     print(type(error).__name__, error)
 """
@@ -142,7 +142,7 @@ def long_render(folder: Path, avatar: Path) -> subprocess.Popen[str]:
     """A render on the command line that would take minutes, once its partial file is there."""
     track = folder / "track.npy"
     np.save(track, np.zeros((100_000, 512), np.float32))
-    command = [sys.executable, "-m", "lipsync_nb.cli", "render", str(avatar), str(track)]
+    command = [sys.executable, "-m", "lipsync_nb.cli.main", "render", str(avatar), str(track)]
     process = subprocess.Popen(
         [*command, str(folder / "out" / "v.mp4")],
         stderr=subprocess.PIPE,
@@ -198,7 +198,7 @@ def test_what_was_killed_is_swept_by_the_next_run_and_what_lives_is_not(
 def test_a_fork_does_not_sweep_what_its_parent_makes(tmp_path: Path) -> None:
     code = """
 import os, sys
-from lipsync_nb.files import Partial
+from lipsync_nb.system.outputs import Partial
 partial = Partial(sys.argv[1])
 child = os.fork()
 if child == 0:

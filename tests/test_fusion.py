@@ -11,14 +11,14 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import NetworkError
-from lipsync_nb.fusion import FusedNetwork
-from lipsync_nb.graphs import with_picture_output
-from lipsync_nb.inference import Session
-from lipsync_nb.preparation import prepare_halves, prepare_whole
-from lipsync_nb.row_emitter import lanes
-from lipsync_nb.row_programs import RowProgram
-from lipsync_nb.row_tails import SMALLEST_ROWS, WeightsError, read_tail
-from lipsync_nb.unet328 import MOBILE_CHANNELS, untrained_generator
+from lipsync_nb.network.graphs import with_picture_output
+from lipsync_nb.network.inference import Session
+from lipsync_nb.network.preparation import prepare_halves, prepare_whole
+from lipsync_nb.network.row_fusion.emitter import lanes
+from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
+from lipsync_nb.network.row_fusion.programs import RowProgram
+from lipsync_nb.network.row_fusion.tails import SMALLEST_ROWS, WeightsError, read_tail
+from lipsync_nb.network.unet328 import MOBILE_CHANNELS, untrained_generator
 
 SIZES = [(64, 64), (64, 80), (96, 160), (100, 32), (256, 128), (320, 320)]
 

@@ -15,12 +15,12 @@ from onnx import TensorProto, helper
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
-from lipsync_nb.features import FeatureCache, plan_features
-from lipsync_nb.network_store import NetworkStore
-from lipsync_nb.preparation import Arithmetic, prepare_halves, prepare_whole, simplify
-from lipsync_nb.records import ImageArray
-from lipsync_nb.splitting import Edge, nodes_of_input, split_graph
-from lipsync_nb.unet328 import generator_onnx, random_state
+from lipsync_nb.network.preparation import Arithmetic, prepare_halves, prepare_whole, simplify
+from lipsync_nb.network.splitting import Edge, nodes_of_input, split_graph
+from lipsync_nb.network.store import NetworkStore
+from lipsync_nb.network.unet328 import generator_onnx, random_state
+from lipsync_nb.pipeline.feature_cache import FeatureCache, plan_features
+from lipsync_nb.types.records import ImageArray
 
 Feeds = dict[str, np.ndarray]
 

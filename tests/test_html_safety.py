@@ -14,17 +14,17 @@ import pytest
 from builders import tone_speech, write_synctalk_avatar
 
 import lipsync_nb as lnb
-from lipsync_nb import charts, displays
-from lipsync_nb.bench import Benchmark
-from lipsync_nb.footprint import MemoryRow, MemoryTable
-from lipsync_nb.markup import Markup, element, joined
-from lipsync_nb.measuring import Run, Spread
-from lipsync_nb.profiling import NetworkProfile, OperatorRow
-from lipsync_nb.quality import Likeness
-from lipsync_nb.regression import Fact, FactTable, Limits, compare_frames
-from lipsync_nb.sweeps import SweepRow
-from lipsync_nb.timing import StageRow
-from lipsync_nb.tuning import Tuned
+from lipsync_nb.experiments.benchmarks import Benchmark
+from lipsync_nb.experiments.golden import Fact, FactTable, Limits, compare_frames
+from lipsync_nb.experiments.measuring import Run, Spread
+from lipsync_nb.experiments.memory import MemoryRow, MemoryTable
+from lipsync_nb.experiments.profiling import NetworkProfile, OperatorRow
+from lipsync_nb.experiments.quality import Likeness
+from lipsync_nb.experiments.sweeps import SweepRow
+from lipsync_nb.experiments.tuning import Tuned
+from lipsync_nb.notebook import charts, displays
+from lipsync_nb.notebook.markup import Markup, element, joined
+from lipsync_nb.pipeline.timing import StageRow
 from tools.lab import browse, chromium
 
 HOSTILE = [

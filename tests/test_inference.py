@@ -9,9 +9,9 @@ from builders import TINY_CHANNELS, tiny_networks
 from onnx import TensorProto, helper
 
 from lipsync_nb.errors import NetworkError, NotFoundError, ProviderError
-from lipsync_nb.inference import Generator, OnnxNetwork, audio_encoder, to_images
-from lipsync_nb.records import SYNCTALK_328, Batch
-from lipsync_nb.unet328 import generator_onnx, random_state
+from lipsync_nb.network.inference import Generator, OnnxNetwork, audio_encoder, to_images
+from lipsync_nb.network.unet328 import generator_onnx, random_state
+from lipsync_nb.types.records import SYNCTALK_328, Batch
 
 SHAPES = [(6, 320, 320), (32, 16, 16)]
 

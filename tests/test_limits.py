@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lipsync_nb.limits import free_memory_bytes
+from lipsync_nb.system.limits import free_memory_bytes
 
 GIB = 2**30
 

@@ -18,13 +18,13 @@ from test_generation import psnr
 from test_inference import SHAPES, batch
 
 import lipsync_nb as lnb
-from lipsync_nb import network_files
-from lipsync_nb.cli import main
+from lipsync_nb.cli.main import main
 from lipsync_nb.errors import LipsyncError, NetworkError, NotFoundError, SpeechError
-from lipsync_nb.inference import Generator, OnnxNetwork, audio_encoder, to_images
-from lipsync_nb.network_files import read_network
-from lipsync_nb.records import SYNCTALK_328
-from lipsync_nb.unet328 import generator_onnx, random_state
+from lipsync_nb.network import files as network_files
+from lipsync_nb.network.files import read_network
+from lipsync_nb.network.inference import Generator, OnnxNetwork, audio_encoder, to_images
+from lipsync_nb.network.unet328 import generator_onnx, random_state
+from lipsync_nb.types.records import SYNCTALK_328
 
 OUTPUT = (3, 320, 320)
 

@@ -15,13 +15,12 @@ from test_fusion import assert_close, assert_fused_is_plain, open_session, unet_
 from test_generation import psnr
 from test_rewriting import float_model, quantised_model, run
 
-from lipsync_nb.fusion import FusedNetwork
-from lipsync_nb.inference import Session, random_feeds
-from lipsync_nb.integers import LARGEST, is_exact, weight_bits
-from lipsync_nb.preparation import Arithmetic, prepare_whole
-from lipsync_nb.requantizing import share_concat_ranges
-from lipsync_nb.row_emitter import lanes  # noqa: F401 - for the script
-from lipsync_nb.unet328 import generator_onnx, random_state
+from lipsync_nb.network.inference import Session, random_feeds
+from lipsync_nb.network.integers import LARGEST, is_exact, weight_bits
+from lipsync_nb.network.preparation import Arithmetic, prepare_whole
+from lipsync_nb.network.requantizing import share_concat_ranges
+from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
+from lipsync_nb.network.unet328 import generator_onnx, random_state
 
 QEMU = shutil.which("qemu-x86_64")
 # It has AVX2, and no instructions for 8-bit dot products.

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from lipsync_nb.overlap import run_ahead, run_side_by_side
+from lipsync_nb.pipeline.prefetch import run_ahead, run_side_by_side
 
 
 def names() -> list[str]:

@@ -12,9 +12,9 @@ import pytest
 from builders import template_frames
 
 from lipsync_nb.errors import AvatarError, OutputError
-from lipsync_nb.imaging import read_image, write_image
-from lipsync_nb.picture_files import read_picture
-from lipsync_nb.records import ImageArray
+from lipsync_nb.media.imaging import read_image, write_image
+from lipsync_nb.media.picture_files import read_picture
+from lipsync_nb.types.records import ImageArray
 
 FORMS = {
     "baseline": (".jpg", []),

@@ -12,9 +12,9 @@ from builders import speech_like
 from comparison import assert_same, plain_render
 
 import lipsync_nb as lnb
-from lipsync_nb.batching import template_order
 from lipsync_nb.errors import NetworkError, SpeechError
-from lipsync_nb.records import ImageArray
+from lipsync_nb.pipeline.batches import template_order
+from lipsync_nb.types.records import ImageArray
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 32])
@@ -166,7 +166,7 @@ def test_real_landmarks_give_the_real_rectangles(real_data: Path) -> None:
 
     folder = real_data / "sanders"
     rectangles = json.loads((folder / "cache" / "crop_rectangles.json").read_text())
-    from lipsync_nb.boxes import box_from_landmarks, read_landmarks
+    from lipsync_nb.avatar.face_boxes import box_from_landmarks, read_landmarks
 
     for name, entry in rectangles.items():
         box = box_from_landmarks(read_landmarks(folder / "landmarks" / f"{name}.lms"))

@@ -14,7 +14,7 @@ import pytest
 from joblib import Parallel, delayed
 
 import lipsync_nb as lnb
-from lipsync_nb.records import RenderConfig
+from lipsync_nb.types.records import RenderConfig
 
 ROOT = Path(__file__).parents[1]
 SOMEBODY = "12345"
@@ -22,7 +22,7 @@ LOOK_UPS = ("AF_INET", "sendto(", "sendmsg(", "sendmmsg(")
 
 
 def demo(out: Path) -> list[str]:
-    command = [sys.executable, "-W", "error", "-m", "lipsync_nb.cli", "demo", str(out)]
+    command = [sys.executable, "-W", "error", "-m", "lipsync_nb.cli.main", "demo", str(out)]
     return [*command, "--max-frames", "4", "--provider", "cpu"]
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.prepared import FORMAT_VERSION, META_FILE
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.files import CACHE_FOLDER, PARTIAL
-from lipsync_nb.prepared import FORMAT_VERSION, META_FILE
+from lipsync_nb.system.outputs import CACHE_FOLDER, PARTIAL
 
 pytestmark = pytest.mark.usefixtures("user_cache")
 

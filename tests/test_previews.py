@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.prepared import META_FILE
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.files import CACHE_FOLDER
-from lipsync_nb.prepared import META_FILE
-from lipsync_nb.records import ImageArray
+from lipsync_nb.system.outputs import CACHE_FOLDER
+from lipsync_nb.types.records import ImageArray
 
 FEW = 2
 

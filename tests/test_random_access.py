@@ -15,7 +15,7 @@ import pytest
 from videos import COUNT, number_in, write_coded
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.video import VideoFile, iter_video
+from lipsync_nb.media.video import VideoFile, iter_video
 
 CONTAINERS = {
     "h264": ("mp4", "mov", "mkv", "avi"),

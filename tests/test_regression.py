@@ -8,10 +8,10 @@ import pytest
 from builders import tone_speech, video_with_sound
 
 import lipsync_nb as lnb
-from lipsync_nb import regression
 from lipsync_nb.errors import NotFoundError, RegressionError
-from lipsync_nb.records import ImageArray
-from lipsync_nb.regression import Fact, FactTable, Limits
+from lipsync_nb.experiments import golden as regression
+from lipsync_nb.experiments.golden import Fact, FactTable, Limits
+from lipsync_nb.types.records import ImageArray
 
 
 def pictures(count: int = 3, size: int = 20) -> dict[int, ImageArray]:

@@ -7,11 +7,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 import lipsync_nb as lnb
-from lipsync_nb.integers import weight_bits
-from lipsync_nb.quantization import quantize_static_qdq
-from lipsync_nb.requantizing import share_concat_ranges
-from lipsync_nb.rewriting import split_pointwise_convolutions
-from lipsync_nb.unet328 import MOBILE_CHANNELS
+from lipsync_nb.network.integers import weight_bits
+from lipsync_nb.network.quantization import quantize_static_qdq
+from lipsync_nb.network.requantizing import share_concat_ranges
+from lipsync_nb.network.rewriting import split_pointwise_convolutions
+from lipsync_nb.network.unet328 import MOBILE_CHANNELS
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:

@@ -16,10 +16,10 @@ import pytest
 from builders import speech_like, tone_speech
 
 import lipsync_nb as lnb
-from lipsync_nb.audio import mel_spectrogram
 from lipsync_nb.errors import LipsyncError, NotFoundError, SpeechError
-from lipsync_nb.records import RenderConfig, Speech
-from lipsync_nb.sinks import Mp4Sink
+from lipsync_nb.pipeline.audio_features import mel_spectrogram
+from lipsync_nb.pipeline.sinks import Mp4Sink
+from lipsync_nb.types.records import RenderConfig, Speech
 
 SAMPLE_FORMATS = ["u8", "s16", "s32", "flt", "dbl"]
 CODECS = {
@@ -213,7 +213,7 @@ def test_a_speech_travels_with_its_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     if size == "file":
-        monkeypatch.setattr("lipsync_nb.sound._IN_MEMORY_BYTES", 1000)
+        monkeypatch.setattr("lipsync_nb.media.sound._IN_MEMORY_BYTES", 1000)
     write_sound(tmp_path / "s.wav", voices(2, 44_100, 1.0), 44_100)
     speech = lnb.load_speech(tmp_path / "s.wav")
     (tmp_path / "s.wav").unlink()
@@ -355,7 +355,9 @@ def test_only_the_beginning_is_decoded_where_that_is_asked(tmp_path: Path) -> No
 def test_hours_in_a_small_file_do_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lipsync_nb.audio.free_memory_bytes", lambda: 4 * 4 * 16_000 * 60)
+    monkeypatch.setattr(
+        "lipsync_nb.pipeline.audio_features.free_memory_bytes", lambda: 4 * 4 * 16_000 * 60
+    )
     tone_speech(tmp_path / "s.flac", 90.0, 8_000, 1)
     with pytest.raises(SpeechError, match=r"longer than 1 minutes, .* free memory holds"):
         lnb.load_speech(tmp_path / "s.flac")

@@ -12,7 +12,7 @@ from builders import speech_like, template_frames, tone_speech
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import SpeechError
-from lipsync_nb.sound import Recording
+from lipsync_nb.media.sound import Recording
 
 RATE = 16_000
 
@@ -198,7 +198,7 @@ def test_a_large_copy_is_closed_with_its_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is left open is a warning, which fails this test."""
-    monkeypatch.setattr("lipsync_nb.sound._IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("lipsync_nb.media.sound._IN_MEMORY_BYTES", 100)
     (tmp_path / "s.wav").write_bytes(wav(speech_like(1.0)))
     recording = Recording(tmp_path / "s.wav")
     assert recording.read_at(0, 4) == b"RIFF"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.cli import main
+from lipsync_nb.cli.main import main
+from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.errors import BenchmarkError, ConfigError, NotFoundError
-from lipsync_nb.measuring import Run
-from lipsync_nb.records import Progress
-from lipsync_nb.sweeps import SweepRow
-from lipsync_nb.threads import plan_threads
-from lipsync_nb.timing import StageRow
+from lipsync_nb.experiments.measuring import Run
+from lipsync_nb.experiments.sweeps import SweepRow
+from lipsync_nb.pipeline.timing import StageRow
+from lipsync_nb.types.records import Progress
 
 FRAMES = 6
 

@@ -11,9 +11,9 @@ from builders import tiny_networks
 from videos import number_in, write_coded
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.frame_source import FrameSource
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.sources import FrameSource
-from lipsync_nb.timeline import frames_on_screen
+from lipsync_nb.media.timeline import frames_on_screen
 
 BOX = (4, 4, 60, 60)
 

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from builders import TINY_AUDIO_CHANNELS, TINY_CHANNELS
 
-from lipsync_nb.unet328 import (
+from lipsync_nb.network.unet328 import (
     FULL_CHANNELS,
     MOBILE_CHANNELS,
     audio_encoder_onnx,

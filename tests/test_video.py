@@ -16,9 +16,9 @@ from videos import COUNT, ORIENTATIONS, number_in, set_matrix, write_coded
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import AvatarError, OutputError
-from lipsync_nb.records import ImageArray, RenderConfig, Speech
-from lipsync_nb.sinks import ImageFolderSink, Mp4Sink, open_sink
-from lipsync_nb.video import VideoFile, iter_video
+from lipsync_nb.media.video import VideoFile, iter_video
+from lipsync_nb.pipeline.sinks import ImageFolderSink, Mp4Sink, open_sink
+from lipsync_nb.types.records import ImageArray, RenderConfig, Speech
 
 
 def picture(width: int, height: int, shift: int = 0) -> ImageArray:

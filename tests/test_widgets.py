@@ -17,7 +17,7 @@ from ipywidgets.widgets.widget import _instances
 from onnxruntime import InferenceSession
 
 import lipsync_nb as lnb
-from lipsync_nb.presets import PRESETS
+from lipsync_nb.config.presets import PRESETS
 from lipsync_nb.widgets import studio as studio_module
 from lipsync_nb.widgets.viewer import VIEWS, composed
 

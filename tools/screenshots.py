@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 import lipsync_nb as lnb
-from lipsync_nb.imaging import write_image
+from lipsync_nb.media.imaging import write_image
 
 from .lab import Page, browse, open_notebook, run_all, serve
 

@@ -8,11 +8,11 @@ from typing import Any
 import ipywidgets as widgets
 import traitlets
 
-from lipsync_nb import charts
-from lipsync_nb.avatar import Avatar
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.presets import PRESETS
 from lipsync_nb.errors import ConfigError
-from lipsync_nb.presets import PRESETS
-from lipsync_nb.records import RenderConfig, option_choices
+from lipsync_nb.notebook import charts
+from lipsync_nb.types.records import RenderConfig, option_choices
 
 from .panel import Panel
 

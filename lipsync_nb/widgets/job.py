@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from lipsync_nb.avatar import Avatar
+from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.errors import LipsyncError
-from lipsync_nb.pipeline import RenderResult, render
-from lipsync_nb.records import Progress, RenderConfig, Speech
+from lipsync_nb.pipeline.render import RenderResult, render
+from lipsync_nb.types.records import Progress, RenderConfig, Speech
 
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 

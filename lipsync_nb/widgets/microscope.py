@@ -6,11 +6,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from lipsync_nb import charts
-from lipsync_nb.avatar import Avatar
-from lipsync_nb.displays import inside_parts
-from lipsync_nb.inside import Inside
-from lipsync_nb.records import RenderConfig, Speech
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.notebook import charts
+from lipsync_nb.notebook.displays import inside_parts
+from lipsync_nb.pipeline.frame_trace import Inside
+from lipsync_nb.types.records import RenderConfig, Speech
 
 from .panel import Panel
 

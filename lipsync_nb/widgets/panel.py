@@ -7,7 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from lipsync_nb import charts
+from lipsync_nb.notebook import charts
 
 
 class Panel(widgets.VBox):

@@ -9,15 +9,15 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from lipsync_nb import charts
-from lipsync_nb.audio import load_speech
-from lipsync_nb.avatar import Avatar, demo_speeches, load_avatar
-from lipsync_nb.displays import video_html
+from lipsync_nb.avatar.avatar import Avatar, demo_speeches, load_avatar
 from lipsync_nb.errors import LipsyncError, SpeechError
-from lipsync_nb.files import cannot_write, scratch_folder
-from lipsync_nb.imaging import encode_picture, shrunk
-from lipsync_nb.pipeline import RenderResult
-from lipsync_nb.records import Progress, RenderConfig, Speech
+from lipsync_nb.media.imaging import encode_picture, shrunk
+from lipsync_nb.notebook import charts
+from lipsync_nb.notebook.displays import video_html
+from lipsync_nb.pipeline.audio_features import load_speech
+from lipsync_nb.pipeline.render import RenderResult
+from lipsync_nb.system.outputs import cannot_write, scratch_folder
+from lipsync_nb.types.records import Progress, RenderConfig, Speech
 
 from .job import RenderJob
 from .panel import Panel

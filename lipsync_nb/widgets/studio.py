@@ -9,9 +9,9 @@ import ipywidgets as widgets
 from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import ExecutionInfo
 
-from lipsync_nb.avatar import Avatar
-from lipsync_nb.pipeline import RenderResult
-from lipsync_nb.records import RenderConfig, Speech
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.pipeline.render import RenderResult
+from lipsync_nb.types.records import RenderConfig, Speech
 
 from .form import ConfigForm
 from .microscope import Microscope

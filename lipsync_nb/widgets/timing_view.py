@@ -6,10 +6,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from lipsync_nb import charts
-from lipsync_nb.displays import config_text, data_uri
-from lipsync_nb.markup import Markup, element
-from lipsync_nb.pipeline import RenderResult
+from lipsync_nb.notebook import charts
+from lipsync_nb.notebook.displays import config_text, data_uri
+from lipsync_nb.notebook.markup import Markup, element
+from lipsync_nb.pipeline.render import RenderResult
 
 from .panel import Panel
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import ipywidgets as widgets
 import numpy as np
 
-from lipsync_nb.avatar import Avatar
-from lipsync_nb.batching import template_order
-from lipsync_nb.imaging import encode_picture, outlined, read_image, resize, shrunk
-from lipsync_nb.pipeline import RenderResult
-from lipsync_nb.records import Box, ImageArray
-from lipsync_nb.video import VideoFile
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.media.imaging import encode_picture, outlined, read_image, resize, shrunk
+from lipsync_nb.media.video import VideoFile
+from lipsync_nb.pipeline.batches import template_order
+from lipsync_nb.pipeline.render import RenderResult
+from lipsync_nb.types.records import Box, ImageArray
 
 from .panel import Panel
 

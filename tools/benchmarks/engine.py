@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 import lipsync_nb as lnb
-from lipsync_nb.cache import PlanarFrames, patch_of
-from lipsync_nb.compositing import PicturePool, Scratch, composite_picture
-from lipsync_nb.imaging import bgr_to_i420, write_image
-from lipsync_nb.unet328 import MOBILE_CHANNELS, untrained_generator
+from lipsync_nb.avatar.cache import PlanarFrames, patch_of
+from lipsync_nb.media.imaging import bgr_to_i420, write_image
+from lipsync_nb.network.unet328 import MOBILE_CHANNELS, untrained_generator
+from lipsync_nb.pipeline.compositing import PicturePool, Scratch, composite_picture
 
 SIZE = (1280, 720)
 SIDE = 182

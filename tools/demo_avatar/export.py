@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 
-from lipsync_nb.unet328 import audio_encoder_onnx, generator_onnx
+from lipsync_nb.network.unet328 import audio_encoder_onnx, generator_onnx
 
 from .networks import UNet328
 from .synthesis import synthesise

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lipsync_nb.unet328 import FULL_CHANNELS, MOBILE_CHANNELS
+from lipsync_nb.network.unet328 import FULL_CHANNELS, MOBILE_CHANNELS
 
 __all__ = ["FULL_CHANNELS", "MOBILE_CHANNELS", "AudioEncoder", "UNet328"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lipsync_nb import RenderConfig, demo_speeches, iter_frames, load_avatar, load_speech
-from lipsync_nb.imaging import resize, write_image
+from lipsync_nb.media.imaging import resize, write_image
 
 from .template import DEMO_FOLDER
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from lipsync_nb.audio import FEATURE_FPS, HOP_LENGTH, num_windows
+from lipsync_nb.pipeline.audio_features import FEATURE_FPS, HOP_LENGTH, num_windows
 
 from .espeak import SAMPLE_RATE, Phoneme, speak
 from .sentences import HELD_OUT_SENTENCES, training_sentences

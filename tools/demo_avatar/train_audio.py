@@ -24,10 +24,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from lipsync_nb.audio import feature_track, load_speech, mel_spectrogram, mel_windows
-from lipsync_nb.batching import audio_rows
-from lipsync_nb.records import FEATURE_SIZE
-from lipsync_nb.records import SYNCTALK_328 as SPEC
+from lipsync_nb.pipeline.audio_features import (
+    feature_track,
+    load_speech,
+    mel_spectrogram,
+    mel_windows,
+)
+from lipsync_nb.pipeline.batches import audio_rows
+from lipsync_nb.types.records import FEATURE_SIZE
+from lipsync_nb.types.records import SYNCTALK_328 as SPEC
 
 from .augmentation import augment, change_speed, with_pauses
 from .networks import FULL_CHANNELS, MOBILE_CHANNELS, AudioEncoder, AudioModel

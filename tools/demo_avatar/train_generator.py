@@ -27,11 +27,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lipsync_nb.avatar import load_avatar
-from lipsync_nb.batching import audio_rows, visual_input
-from lipsync_nb.imaging import resize
-from lipsync_nb.records import SYNCTALK_328 as SPEC
-from lipsync_nb.records import Box, FloatArray, ImageArray
+from lipsync_nb.avatar.avatar import load_avatar
+from lipsync_nb.media.imaging import resize
+from lipsync_nb.pipeline.batches import audio_rows, visual_input
+from lipsync_nb.types.records import SYNCTALK_328 as SPEC
+from lipsync_nb.types.records import Box, FloatArray, ImageArray
 
 from .networks import FULL_CHANNELS, MOBILE_CHANNELS, UNet328
 from .presenter import NUM_FRAMES, MouthState, draw_box, face_box, mouth_center, template_pose

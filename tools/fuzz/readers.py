@@ -26,15 +26,15 @@ from builders import (
 from videos import write_coded
 
 import lipsync_nb as lnb
-from lipsync_nb.bench import Benchmark
-from lipsync_nb.cli import main
-from lipsync_nb.inference import audio_encoder
-from lipsync_nb.picture_files import read_picture
-from lipsync_nb.report import write_report
-from lipsync_nb.sound import Decoded, resampled
-from lipsync_nb.stories import Story
-from lipsync_nb.sweeps import Sweep
-from lipsync_nb.video import VideoFile
+from lipsync_nb.cli.main import main
+from lipsync_nb.experiments.ablations import Story
+from lipsync_nb.experiments.benchmarks import Benchmark
+from lipsync_nb.experiments.sweeps import Sweep
+from lipsync_nb.media.picture_files import read_picture
+from lipsync_nb.media.sound import Decoded, resampled
+from lipsync_nb.media.video import VideoFile
+from lipsync_nb.network.inference import audio_encoder
+from lipsync_nb.notebook.report import write_report
 
 CACHE = "LIPSYNC_NB_CACHE"
 _SMALL = (96, 64)

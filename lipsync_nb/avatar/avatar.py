@@ -1,0 +1,377 @@
+"""Avatars from disk: frames, boxes and networks, in any of the known layouts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lipsync_nb.errors import AvatarError, NetworkError, NotFoundError
+from lipsync_nb.system.limits import free_memory_bytes
+from lipsync_nb.system.outputs import cache_folders
+from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
+from lipsync_nb.types.rich import Rich
+
+from .cache import MemoryReport, PlanarFrames, Template, estimate_template
+from .face_boxes import BoxSource, find_boxes
+from .frame_source import FrameSource, find_frames
+from .kept_arrays import PartlyKept, Shelf
+from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
+
+Kept = TypeVar("Kept")
+
+_PART_OF_FREE = 0.9
+GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
+AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
+
+
+@dataclass(frozen=True, eq=False)
+class Avatar(Rich):
+    """A recorded person, ready to speak; the frames are decoded when a template is opened.
+
+    Attributes:
+        name: the folder's name.
+        source: the files that the frames are read from.
+        boxes: the face box of each frame.
+        boxes_from: where the boxes come from.
+        fingerprint: of the frames' files and the boxes when the avatar was loaded.
+        spec: geometry of the network.
+        generator: the network that paints, or None where the folder has none.
+        audio_encoder: the network from mel windows to features, or None.
+        path: where it was loaded from.
+        notes: what is odd about its files and how it is taken, a line each.
+    """
+
+    name: str
+    source: FrameSource
+    boxes: list[Box]
+    boxes_from: str
+    fingerprint: str
+    spec: ModelSpec
+    generator: Path | None
+    audio_encoder: Path | None
+    path: Path
+    notes: tuple[str, ...] = ()
+    _opened: dict[tuple[CachePolicy, Pixels], Template] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _features: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __repr__(self) -> str:
+        return f"Avatar({self.name!r}, {len(self)} frames of {self.width}x{self.height})"
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *self.notes])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: the files, not the frames."""
+        return {**self.__dict__, "_opened": {}, "_features": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Avatar:
+        # The frames are never written to, so that a copy may have the same.
+        return copy(self)
+
+    @property
+    def width(self) -> int:
+        return int(self.source.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.source.shape[0])
+
+    def require_generator(self) -> Path:
+        """The generator network.
+
+        Raises:
+            NetworkError: the avatar has none.
+        """
+        if self.generator is None:
+            raise NetworkError(
+                f"{self.path}: found no generator network, expected {GENERATOR_FILES[0]} "
+                "or generator=..."
+            )
+        return self.generator
+
+    @property
+    def template(self) -> Template:
+        """The template that was opened last; if there is none, `open_template` opens one."""
+        opened = next(iter(self._opened.values()), None)
+        return self.open_template() if opened is None else opened
+
+    def open_template(
+        self,
+        cache: CachePolicy = "memory",
+        pixels: Pixels = "bgr",
+        first: int | None = None,
+    ) -> Template:
+        """The frames under a cache policy; asked for the same again, it gives the same object.
+
+        Only the last template is remembered here: an earlier one lives as long as somebody
+        holds it.
+
+        Args:
+            cache: where frames are kept: ``memory``; ``mmap``, files that are written once beside
+                the avatar (or in the user's cache) and mapped; ``none``, read from the avatar's
+                own files at every use.
+            pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video
+                encoder takes as it is (where it cannot be, ``bgr`` with a warning).
+            first: so many frames will be used, the first: no more need be decoded and kept. The
+                template has all of them in any case; others are read when they are asked for.
+
+        Raises:
+            AvatarError: a frame is not readable or of another size, files were changed since
+                the avatar was loaded, or neither memory nor files have room for the frames.
+        """
+        pixels = self._usable_pixels(cache, pixels)
+        wanted = len(self) if first is None else min(first, len(self))
+        opened = self._opened.get((cache, pixels))
+        if opened is None or (cache != "none" and opened.num_kept < wanted):
+            self._opened.clear()
+            try:
+                opened = self._open(cache, pixels, wanted)
+            except AvatarError as error:
+                raise _named(self.path, error) from error
+            except MemoryError as error:
+                raise AvatarError(f"{self.path}: {self._need(pixels, wanted)}.") from error
+            self._opened[cache, pixels] = opened
+        return opened
+
+    def remember_features(self, key: object, make: Callable[[], Kept]) -> Kept:
+        """The features that a network left under this key; made anew where there are none.
+
+        Only those of the last key are remembered.
+        """
+        features: Kept | None = self._features.get(key)
+        if features is None:
+            self._features.clear()
+            features = self._features[key] = make()
+        return features
+
+    def forget(self) -> None:
+        """Free the opened template and the network's features; the next render makes them anew."""
+        self._opened.clear()
+        self._features.clear()
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel by its height."""
+        return self.source.sample_aspect_ratio
+
+    def _open(self, cache: CachePolicy, pixels: Pixels, wanted: int) -> Template:
+        if _fingerprint(self.source, self.boxes) != self.fingerprint:
+            raise AvatarError("its frames were changed since it was loaded; load it again.")
+        if cache == "none":
+            return Template(self.source.reopened(), self.boxes, self.spec, "none")
+        if cache == "memory":
+            cache = self._with_room(pixels, wanted)
+        if cache == "mmap":
+            prepared = self._prepared(pixels, wanted)
+            if prepared is not None:
+                return Template(prepared, self.boxes, self.spec, "mmap")
+            self._with_room(pixels, wanted, ("memory",))
+        return Template(self._in_memory(pixels, wanted), self.boxes, self.spec)
+
+    def _prepared(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray] | None:
+        """The prepared form; it is made only where all frames are wanted."""
+        source, key = self.source, PreparedKey(self.fingerprint, pixels)
+        originals = Originals(
+            partial(source.stored, self.boxes, pixels),
+            source.read if pixels == "bgr" else source.read_planes,
+            partial(source.read_patch, self.boxes),
+            source.shape if pixels == "bgr" else (self.height * 3 // 2, self.width),
+        )
+        form = PreparedTemplate(self.path, key, self.boxes, originals)
+        return form.open_where_prepared() if wanted < len(self) else form.open_or_write()
+
+    def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
+        """The first frames in memory, and the others from their files."""
+        source, count = self.source, len(self)
+        stored = list(source.stored(self.boxes, pixels, wanted, Shelf().put))
+        if len(stored) != wanted:
+            raise AvatarError(f"found {len(stored)} frames, expected {wanted}.")
+        pictures: Sequence[ImageArray] = [picture for picture, _ in stored]
+        patches: Sequence[ImageArray] = [patch for _, patch in stored if patch is not None]
+        if pixels == "bgr":
+            return pictures if wanted == count else PartlyKept(pictures, source.read, count)
+        if wanted < count:
+            pictures = PartlyKept(pictures, source.read_planes, count)
+            patches = PartlyKept(patches, partial(source.read_patch, self.boxes), count)
+        return PlanarFrames(pictures, patches, self.boxes)
+
+    def _with_room(
+        self,
+        pixels: Pixels,
+        wanted: int,
+        places: Sequence[CachePolicy] = ("memory", "mmap"),
+    ) -> CachePolicy:
+        """The first of these places that has room for the frames; a line where it is not memory.
+
+        Raises:
+            AvatarError: none has.
+        """
+        needed = self._needed_bytes(pixels, wanted)
+        if needed <= _PART_OF_FREE * free_memory_bytes():
+            return "memory"
+        text = self._need(pixels, wanted)
+        if "mmap" in places and needed < _free_disk_bytes(self.path):
+            warnings.warn(f"{self.path}: {text}; they are kept in files instead.", stacklevel=5)
+            return "mmap"
+        raise AvatarError(f"{text}; cache='none' keeps none, max_frames=... renders a part.")
+
+    def _needed_bytes(self, pixels: Pixels, wanted: int) -> int:
+        size = self.width * self.height
+        different = len(set(self.source.picks[:wanted]))
+        if pixels == "bgr":
+            return different * size * 3
+        return wanted * size * 3 // 2 + sum(3 * b.width * b.height for b in self.boxes[:wanted])
+
+    def _need(self, pixels: Pixels, wanted: int) -> str:
+        needed, free = self._needed_bytes(pixels, wanted) / 1e6, free_memory_bytes() / 1e6
+        size = f"{self.width}x{self.height}"
+        return f"{wanted} frames of {size} take {needed:.0f} MB, {free:.0f} MB are free"
+
+    def _usable_pixels(self, cache: CachePolicy, pixels: Pixels) -> Pixels:
+        """``bgr`` in place of ``i420``, with a warning, where that cannot be."""
+        if pixels == "bgr":
+            return "bgr"
+        if cache == "none":
+            reason = "cache 'none' keeps no frames"
+        elif self.width % 2 or self.height % 2:
+            reason = f"I420 needs even sizes, found {self.width}x{self.height}"
+        else:
+            return "i420"
+        text = f"{self.path}: {reason}; pixels 'bgr' are used instead."
+        warnings.warn(text, stacklevel=3)
+        return "bgr"
+
+    def estimate_memory(
+        self, cache: CachePolicy = "memory", pixels: Pixels = "bgr"
+    ) -> MemoryReport:
+        """What a template will cost once each of its frames was used, before it is opened.
+
+        Example:
+            >>> load_avatar("demo").estimate_memory("mmap", "i420").frames_bytes
+            276480000
+        """
+        return estimate_template(self.width, self.height, self.boxes, cache, pixels, self.spec)
+
+
+def demo_folder() -> Path:
+    """Folder of the demo avatar: within the installed package, or of the clone.
+
+    Raises:
+        NotFoundError: neither is there.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "demo", package.parent / "data" / "demo"):
+        if (folder / AUDIO_ENCODER_FILE).is_file():
+            return folder
+    raise NotFoundError(f"{package.parent / 'data' / 'demo'}: the demo avatar is not installed.")
+
+
+def demo_speeches() -> dict[str, Path]:
+    """The demo's speech files by name."""
+    files = sorted((demo_folder() / "speech").glob("*.flac"))
+    return {file.stem: file for file in files}
+
+
+def load_avatar(
+    path: str | Path,
+    generator: str | Path | None = None,
+    audio_encoder: str | Path | None = None,
+    *,
+    boxes: BoxSource = "auto",
+    box: Sequence[int] | None = None,
+    spec: ModelSpec = SYNCTALK_328,
+) -> Avatar:
+    """Find and check an avatar's frames, boxes and networks; only the first frame is decoded.
+
+    Args:
+        path: ``"demo"``; a folder with ``full_body_img/`` or ``full_body_video.mp4``, and with
+            ``landmarks/`` or ``cache/crop_rectangles.json``; or one picture or video, with the
+            landmarks of a picture beside it (``face.png``, ``face.lms``). Files are numbered from
+            0 or 1. A video is turned upright, and taken at the network's rate by its true times.
+        generator, audio_encoder: networks to use instead of the folder's own.
+        boxes: where the face boxes come from; ``auto`` takes the rectangles that belong to a
+            video and the landmarks that belong to pictures, else whichever is there.
+        box: one face box ``(x1, y1, x2, y2)`` in pixels, half-open, for all frames.
+        spec: geometry of the network.
+
+    Raises:
+        NotFoundError: the folder or a network that was named does not exist.
+        AvatarError: frames or boxes are missing, truncated or do not fit each other. A frame
+            that turns out unreadable later is reported by `Avatar.open_template`.
+
+    Example:
+        >>> load_avatar("demo")
+        Avatar('demo', 200 frames of 1280x720)
+    """
+    root = _root_of(path)
+    try:
+        source = find_frames(root, spec.fps)
+        found = find_boxes(root, source, boxes, box)
+        notes = (*source.notes, *found.notes)
+    except AvatarError as error:
+        raise _named(root, error) from error
+    for note in notes:
+        warnings.warn(f"{root}: {note}", stacklevel=2)
+    return Avatar(
+        name=root.stem,
+        source=source,
+        boxes=found.boxes,
+        boxes_from=found.origin,
+        fingerprint=_fingerprint(source, found.boxes),
+        spec=spec,
+        generator=_network(generator, root, GENERATOR_FILES),
+        audio_encoder=_network(audio_encoder, root, (AUDIO_ENCODER_FILE,)),
+        path=root,
+        notes=notes,
+    )
+
+
+def _fingerprint(source: FrameSource, boxes: Sequence[Box]) -> str:
+    return fingerprint(source.files, boxes, source.reading)
+
+
+def _free_disk_bytes(avatar: Path) -> int:
+    """Room in the first folder for prepared forms that is there; 0 where none is."""
+    for folder in cache_folders(avatar):
+        there = next(parent for parent in [folder, *folder.parents] if parent.exists())
+        with suppress(OSError):
+            return shutil.disk_usage(there).free
+    return 0
+
+
+def _root_of(path: str | Path) -> Path:
+    root = demo_folder() if str(path) == "demo" else Path(path)
+    try:
+        os.stat(root)
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"{root}: no such avatar folder.") from error
+    # "." and ".." have no name of their own.
+    return root if root.name not in ("", "..") else Path(os.path.abspath(root))
+
+
+def _named(root: Path, error: AvatarError) -> AvatarError:
+    """The error with the avatar's path in front, where it names none."""
+    text = str(error)
+    return error if text.startswith(str(root)) else AvatarError(f"{root}: {text}")
+
+
+def _network(given: str | Path | None, root: Path, names: Sequence[str]) -> Path | None:
+    if given is None:
+        return next((root / name for name in names if os.path.lexists(root / name)), None)
+    if not os.path.lexists(given):
+        raise NotFoundError(f"{given}: no such network.")
+    return Path(given)

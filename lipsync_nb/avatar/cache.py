@@ -1,0 +1,373 @@
+"""The template and where its frames are kept: in RAM, in mapped files, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+from lipsync_nb.errors import AvatarError
+from lipsync_nb.media.imaging import even_box, i420_to_bgr, resize
+from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
+
+from .kept_arrays import kept_of
+
+StoredFrame = tuple[ImageArray, ImageArray | None]
+Ring = tuple[ImageArray, ImageArray, ImageArray, ImageArray]
+
+
+class ReopenedFrames(Sequence[ImageArray]):
+    """Frames read from their files at every access, uint8 ``[H, W, 3]`` BGR; nothing is kept.
+
+    Args:
+        read: gives the frame of an index.
+        count: number of frames.
+        shape: ``(H, W, 3)`` that every frame must have.
+    """
+
+    def __init__(
+        self, read: Callable[[int], ImageArray], count: int, shape: tuple[int, ...]
+    ) -> None:
+        self._read, self._count, self.shape = read, count, shape
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> ImageArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
+        chosen = range(self._count)[index]
+        if isinstance(chosen, range):
+            return ReopenedFrames(lambda i: self._read(chosen[i]), len(chosen), self.shape)
+        image = self._read(chosen)
+        check_shape(chosen, image.shape, self.shape)
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class PlanarFrames(Sequence[ImageArray]):
+    """Frames kept as I420, half the bytes of BGR; an index gives a frame converted to BGR.
+
+    What lies around the face box is kept in BGR too, so that crops are as of the BGR frames.
+
+    Attributes:
+        pictures: uint8 ``[H * 3 / 2, W]`` I420 each (BT.709, limited range), H and W even.
+        patches: uint8 ``[h, w, 3]`` BGR each: the frame inside the box widened to even pixels.
+        boxes: the face box of each frame.
+    """
+
+    pictures: Sequence[ImageArray]
+    patches: Sequence[ImageArray]
+    boxes: Sequence[Box]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        rows, width = kept_of(self.pictures)[0].shape
+        return rows * 2 // 3, width, 3
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageArray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageArray]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageArray | Sequence[ImageArray]:
+        if isinstance(index, slice):
+            return PlanarFrames(self.pictures[index], self.patches[index], self.boxes[index])
+        image = i420_to_bgr(self.pictures[index])
+        box = even_box(self.boxes[index])
+        image[box.rows, box.columns] = self.patches[index]
+        return image
+
+    def face(self, index: int) -> ImageArray:
+        """View of a frame's face box, uint8 ``[h, w, 3]`` BGR."""
+        box, outer = self.boxes[index], even_box(self.boxes[index])
+        left, top = box.x1 - outer.x1, box.y1 - outer.y1
+        return self.patches[index][top : top + box.height, left : left + box.width]
+
+
+def patch_of(image: ImageArray, box: Box) -> ImageArray:
+    """Copy of a BGR frame inside the box widened to even pixels, see `PlanarFrames`."""
+    return patch_view(image, box).copy()
+
+
+def patch_view(image: ImageArray, box: Box) -> ImageArray:
+    """As `patch_of`, without a copy."""
+    outer = even_box(box)
+    return image[outer.rows, outer.columns]
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """The recording that is repainted.
+
+    Attributes:
+        frames: uint8 ``[H, W, 3]`` BGR, all of one size; they are never written to.
+        boxes: the face box of each frame.
+        spec: geometry of the network that the crops are made for.
+        policy: where the frames are kept. Crops are kept for BGR frames in ``memory`` alone;
+            otherwise they are made at each use.
+
+    Raises:
+        AvatarError: no frames, other numbers of frames and boxes, frames of different size, or
+            a box that leaves its frame.
+    """
+
+    frames: Sequence[ImageArray]
+    boxes: Sequence[Box]
+    spec: ModelSpec = SYNCTALK_328
+    policy: CachePolicy = "memory"
+    _crops: dict[int, ImageArray] = field(default_factory=dict, repr=False)
+    _rings: dict[int, Ring] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.frames) == 0:
+            raise AvatarError("the template has no frames, expected at least one.")
+        if len(self.frames) != len(self.boxes):
+            raise AvatarError(
+                f"found {len(self.frames)} frames and {len(self.boxes)} boxes, "
+                "expected as many of one as of the other."
+            )
+        self._check_shapes()
+        check_boxes(self.boxes, self.width, self.height)
+
+    def _check_shapes(self) -> None:
+        if isinstance(self.frames, ReopenedFrames):
+            return
+        stored = self._kept_pictures
+        for index, picture in enumerate(stored):
+            check_shape(index, picture.shape, stored[0].shape)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(H, W, 3)`` of every frame."""
+        if isinstance(self.frames, ReopenedFrames | PlanarFrames):
+            return self.frames.shape
+        return self._kept_pictures[0].shape
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """Shape of a frame as it is kept: ``(H, W, 3)``, or ``(H * 3 / 2, W)`` as I420."""
+        return self.shape if self.planar is None else self._kept_pictures[0].shape
+
+    @property
+    def height(self) -> int:
+        return int(self.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.shape[1])
+
+    @property
+    def planar(self) -> PlanarFrames | None:
+        """The frames as I420, where they are kept so."""
+        return self.frames if isinstance(self.frames, PlanarFrames) else None
+
+    @property
+    def _kept_pictures(self) -> Sequence[ImageArray]:
+        return kept_of(self.frames if self.planar is None else self.planar.pictures)
+
+    @property
+    def num_kept(self) -> int:
+        """Frames that are in memory or mapped; the others are read from their files when used."""
+        if isinstance(self.frames, ReopenedFrames):
+            return 0
+        return len(self._kept_pictures)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How the frames are kept."""
+        return "bgr" if self.planar is None else "i420"
+
+    def crop(self, index: int) -> ImageArray:
+        """Face crop of a template frame, uint8 ``[328, 328, 3]`` BGR; do not write to it."""
+        crop = self._crops.get(index)
+        if crop is None:
+            crop = self._make_crop(index)
+            self._keep(index, crop)
+        return crop
+
+    def _make_crop(self, index: int, frame: ImageArray | None = None) -> ImageArray:
+        if self.planar is not None:
+            face = self.planar.face(index)
+        else:
+            box = self.boxes[index]
+            face = (self.frames[index] if frame is None else frame)[box.rows, box.columns]
+        size = self.spec.crop_size
+        crop = resize(face, size, size, self.spec.interpolation)
+        crop.flags.writeable = False
+        return crop
+
+    def _keep(self, index: int, crop: ImageArray) -> Ring:
+        """Keep of a crop what the policy says; give its ring."""
+        ring = ring_of(crop, self.spec)
+        if self.policy == "memory" and self.planar is None:
+            self._crops[index] = crop
+        elif self.policy != "none":
+            ring = (ring[0].copy(), ring[1].copy(), ring[2].copy(), ring[3].copy())
+            self._rings[index] = ring
+        return ring
+
+    def canvas(self, index: int) -> tuple[ImageArray, Ring]:
+        """What a prediction is painted into: the stored picture and the ring of its crop.
+
+        The source is read once, whatever the policy. Neither may be written to.
+
+        Returns:
+            uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` where ``pixels`` is ``i420``; and the
+            four strips of `ring_of`.
+        """
+        picture = self.frames[index] if self.planar is None else self.planar.pictures[index]
+        if index in self._crops:
+            return picture, ring_of(self._crops[index], self.spec)
+        ring = self._rings.get(index)
+        if ring is None:
+            ring = self._keep(index, self._make_crop(index, picture))
+        return picture, ring
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in RAM of all frames and of the crops and rings made so far."""
+        return self.memory_report().ram_bytes
+
+    def memory_report(self) -> MemoryReport:
+        """What the frames, and the crops and rings made so far, cost."""
+        crops = sum(crop.nbytes for crop in list(self._crops.values()))
+        rings = sum(strip.nbytes for ring in list(self._rings.values()) for strip in ring)
+        stored = self._stored_bytes()
+        return MemoryReport(self.policy, self.pixels, len(self), *stored, crops, rings)
+
+    def _stored_bytes(self) -> tuple[int, int]:
+        if self.planar is not None:
+            patches = sum(patch.nbytes for patch in kept_of(self.planar.patches))
+            return sum(picture.nbytes for picture in self._kept_pictures), patches
+        if isinstance(self.frames, ReopenedFrames):
+            return 0, 0
+        return sum(frame.nbytes for frame in self._kept_pictures), 0
+
+
+def ring_of(crop: ImageArray, spec: ModelSpec) -> Ring:
+    """Views of the pixels around a crop's inside: strips above, below, left and right of it."""
+    inside = spec.inside
+    above, below = crop[: inside.start], crop[inside.stop :]
+    return above, below, crop[inside, : inside.start], crop[inside, inside.stop :]
+
+
+def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
+    """Raise `AvatarError` where a box leaves a frame of this size in pixels."""
+    for index, box in enumerate(boxes):
+        if not box.is_inside(width, height):
+            raise AvatarError(
+                f"the face box [{box.x1}, {box.y1}, {box.x2}, {box.y2}] of frame {index} "
+                f"leaves the frame, expected it inside {width}x{height}."
+            )
+
+
+def check_shape(index: int, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise `AvatarError` where a stored picture, BGR or I420, has another shape than frame 0."""
+    if found != expected:
+        sizes = [_size_of(shape) for shape in (found, expected)]
+        raise AvatarError(f"frame {index} is {sizes[0]}, expected {sizes[1]} as frame 0.")
+
+
+def _size_of(shape: tuple[int, ...]) -> str:
+    """Width and height of a frame; an I420 buffer has half as many rows again."""
+    height = shape[0] if len(shape) == 3 else shape[0] * 2 // 3
+    return f"{shape[1]}x{height}"
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """What a template costs, in bytes.
+
+    Attributes:
+        policy, pixels: how it is kept.
+        num_frames: template frames.
+        frames_bytes: the pictures.
+        patches_bytes: the face boxes kept in BGR beside I420 pictures.
+        crops_bytes, rings_bytes: crops, and the edges of crops, that are kept between uses.
+    """
+
+    policy: CachePolicy
+    pixels: Pixels
+    num_frames: int
+    frames_bytes: int
+    patches_bytes: int
+    crops_bytes: int
+    rings_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.frames_bytes + self.patches_bytes + self.crops_bytes + self.rings_bytes
+
+    @property
+    def file_bytes(self) -> int:
+        """Of these, bytes in mapped files: shared by processes, and given up when RAM is short."""
+        return self.frames_bytes + self.patches_bytes if self.policy == "mmap" else 0
+
+    @property
+    def ram_bytes(self) -> int:
+        """Of these, bytes of this process's own RAM."""
+        return self.total_bytes - self.file_bytes
+
+    @property
+    def bytes_per_frame(self) -> float:
+        return self.total_bytes / self.num_frames
+
+    def __str__(self) -> str:
+        head = f"{self.num_frames} frames, cache {self.policy}, {self.pixels}"
+        parts = ("frames", "patches", "crops", "rings", "total")
+        lines = [(part, int(getattr(self, f"{part}_bytes"))) for part in parts]
+        if self.policy == "mmap":
+            lines.append(("in files", self.file_bytes))
+        rows = (
+            f"{name:<10}{size / 1e6:>10.1f} MB{size / self.num_frames / 1e6:>10.3f} MB/frame"
+            for name, size in lines
+        )
+        return "\n".join([head, *rows])
+
+
+def estimate_template(
+    width: int,
+    height: int,
+    boxes: Sequence[Box] | int,
+    policy: CachePolicy = "memory",
+    pixels: Pixels = "bgr",
+    spec: ModelSpec = SYNCTALK_328,
+) -> MemoryReport:
+    """What a template will cost once every frame of it was used.
+
+    Args:
+        width, height: of the frames, in pixels.
+        boxes: the face boxes, or the number of frames; then each box is taken to be as large as
+            the crop, which is more than most are.
+
+    Example:
+        >>> estimate_template(1280, 720, 500, pixels="i420").frames_bytes
+        691200000
+    """
+    if isinstance(boxes, int):
+        side = min(spec.crop_size, width, height)
+        boxes = [Box(0, 0, side, side)] * boxes
+    count, crop, inside = len(boxes), spec.crop_size**2 * 3, spec.input_size**2 * 3
+    ring = count * (crop - inside)
+    if policy == "none":
+        return MemoryReport(policy, pixels, count, 0, 0, 0, 0)
+    if pixels == "i420":
+        outer = [even_box(box) for box in boxes]
+        patches = sum(box.width * box.height * 3 for box in outer)
+        return MemoryReport(
+            policy, pixels, count, count * width * height * 3 // 2, patches, 0, ring
+        )
+    frames = count * width * height * 3
+    if policy == "memory":
+        return MemoryReport(policy, pixels, count, frames, 0, count * crop, 0)
+    return MemoryReport(policy, pixels, count, frames, 0, 0, ring)

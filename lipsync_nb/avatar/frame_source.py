@@ -1,0 +1,283 @@
+"""The files that an avatar's frames come from, and the ways to read them."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from joblib import Parallel, delayed
+
+from lipsync_nb.errors import AvatarError
+from lipsync_nb.media.imaging import Turn, bgr_to_i420
+from lipsync_nb.media.picture_files import read_picture
+from lipsync_nb.media.timeline import frames_on_screen, mean_rate
+from lipsync_nb.media.video import VIDEO_SUFFIXES, VideoFile
+from lipsync_nb.types.records import SYNCTALK_328, Box, ImageArray, Pixels
+
+from .cache import ReopenedFrames, StoredFrame, patch_of, patch_view
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PICTURES_FOLDER, VIDEO_FILE = "full_body_img", "full_body_video.mp4"
+_WINDOW = 64
+
+Keep = Callable[[ImageArray], ImageArray]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """The pictures of an avatar in order, or its one video, taken at ``fps`` by its true times.
+
+    Attributes:
+        files: one picture a frame, or the video alone.
+        is_video: which of the two.
+        fps: frames a second that a video gives, whatever rate it was recorded at.
+    """
+
+    files: tuple[Path, ...]
+    is_video: bool
+    fps: int = SYNCTALK_328.fps
+
+    @cached_property
+    def _video(self) -> VideoFile:
+        return VideoFile(self.files[0])
+
+    @cached_property
+    def _picks(self) -> list[int]:
+        """The recorded frame of each frame."""
+        if not self.is_video:
+            return list(range(len(self.files)))
+        index = self._video.index
+        try:
+            return frames_on_screen(index.times, index.time_base, self.fps)
+        except AvatarError as error:
+            raise AvatarError(f"{self.files[0]}: {error}") from error
+
+    @property
+    def picks(self) -> Sequence[int]:
+        """The recorded frame of each frame; frame i itself for pictures, and at the right rate."""
+        return self._picks
+
+    @property
+    def is_as_recorded(self) -> bool:
+        """Whether each recorded frame is taken once, in order."""
+        return self._picks == list(range(self.num_recorded))
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return len(self._picks)
+
+    @property
+    def num_recorded(self) -> int:
+        """Number of pictures, or of frames in the video."""
+        return len(self._video) if self.is_video else len(self.files)
+
+    def count_exactly(self) -> None:
+        """Count a video's frames by decoding them, where its packets told their number so far."""
+        if self.is_video:
+            self._video.count_exactly()
+            self.__dict__.pop("_picks", None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about a video, a line each: pictures that are lost, another rate."""
+        if not self.is_video:
+            return ()
+        index, name, notes = self._video.index, self.files[0].name, []
+        if index.num_lost:
+            all_of_them = len(index) + index.num_lost
+            notes.append(f"{name}: {index.num_lost} of its {all_of_them} pictures give no frame.")
+        if not self.is_as_recorded:
+            rate = mean_rate(index.times, index.time_base)
+            notes.append(
+                f"{name} was recorded at {rate:.4g} frames a second: {self.fps} a second are "
+                f"taken by their times, {self.count} for {self.num_recorded}."
+            )
+        return tuple(notes)
+
+    @property
+    def reading(self) -> str:
+        """How the files are read, where that is not one frame after the other as stored."""
+        if not self.is_video:
+            return ""
+        turn = self._video.index.first.turn
+        turned = "" if turn == Turn() else repr(turn)
+        return turned if self.is_as_recorded else f"{turned}{self._picks}"
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """``(H, W, 3)`` of the first frame."""
+        return self._video.index.first.shape if self.is_video else read_picture(self.files[0]).shape
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel by its height; 1 for pictures."""
+        return self._video.index.first.pixel_aspect if self.is_video else Fraction(1)
+
+    def read(self, index: int) -> ImageArray:
+        """Open the file and read one frame, uint8 ``[H, W, 3]`` BGR."""
+        if self.is_video:
+            return self._video.read(self._picks[index])
+        return read_picture(self.files[index])
+
+    def read_planes(self, index: int) -> ImageArray:
+        """Read one frame as `stored` gives it for ``i420``, uint8 ``[H * 3 / 2, W]``."""
+        if self.is_video:
+            return self._video.read_i420(self._picks[index])
+        return _planar(self.files[index], read_picture(self.files[index]))
+
+    def read_patch(self, boxes: Sequence[Box], index: int) -> ImageArray:
+        """Read what `stored` gives beside the picture for ``i420``: BGR at the widened box."""
+        return patch_of(self.read(index), boxes[index])
+
+    def reopened(self) -> ReopenedFrames:
+        """The frames, each read from its file at every access."""
+        return ReopenedFrames(self.read, self.count, self.shape)
+
+    def frames(self, stop: int | None = None) -> Iterator[ImageArray]:
+        """The frames in order, uint8 ``[H, W, 3]`` BGR; only the first ``stop``, where given."""
+        if not self.is_video:
+            return _in_parallel(read_picture, self.files[:stop])
+        return (image for image, _ in self.stored([], "bgr", stop))
+
+    def stored(
+        self,
+        boxes: Sequence[Box],
+        pixels: Pixels,
+        stop: int | None = None,
+        keep: Keep = np.ascontiguousarray,
+    ) -> Iterator[StoredFrame]:
+        """The frames as they are kept: BGR and None, or I420 and the BGR patch at the box.
+
+        A video is decoded to I420 directly.
+
+        Args:
+            stop: only so many, the first.
+            keep: what is given for an array of a video that goes as the next frame comes.
+
+        Raises:
+            AvatarError: a frame is not readable.
+        """
+        if self.is_video:
+            return self._from_video(boxes, pixels, stop, keep)
+        if pixels == "bgr":
+            return ((frame, None) for frame in self.frames(stop))
+        return _in_parallel(_planar_picture, list(zip(self.files, boxes, strict=True))[:stop])
+
+    def _from_video(
+        self, boxes: Sequence[Box], pixels: Pixels, stop: int | None, keep: Keep
+    ) -> Iterator[StoredFrame]:
+        """The picked frames, each converted once; decoding ends with the last that is wanted."""
+        wanted = self._picks[:stop]
+        slot = 0
+        for number, frame in enumerate(self._video.decoded()):
+            end = bisect_right(wanted, number, slot)
+            if slot < end:
+                yield from self._converted(frame, boxes[slot:end], end - slot, pixels, keep)
+            slot = end
+            if slot == len(wanted) < self.count:
+                return
+
+    def _converted(
+        self, frame: av.VideoFrame, boxes: Sequence[Box], count: int, pixels: Pixels, keep: Keep
+    ) -> list[StoredFrame]:
+        """A frame as it is kept, so often; nothing else of it is held when this returns."""
+        image = self._video.bgr_view(frame)
+        if pixels == "bgr":
+            return [(keep(image), None)] * count
+        planes = keep(self._video.i420(frame))
+        return [(planes, keep(patch_view(image, box))) for box in boxes]
+
+
+def find_frames(root: Path, fps: int = SYNCTALK_328.fps) -> FrameSource:
+    """The frames of an avatar: a picture, a video, or a folder in one of the known layouts.
+
+    Raises:
+        AvatarError: there are none, or a number is missing.
+    """
+    if root.is_file():
+        return FrameSource((root,), root.suffix.lower() in VIDEO_SUFFIXES, fps)
+    if (root / PICTURES_FOLDER).is_dir():
+        return FrameSource(tuple(numbered(root / PICTURES_FOLDER, IMAGE_SUFFIXES)), False, fps)
+    video = root / VIDEO_FILE
+    if os.path.lexists(video):
+        return FrameSource((video,), True, fps)
+    raise AvatarError(
+        f"{root}: found no frames, expected {PICTURES_FOLDER}/ with pictures or {VIDEO_FILE}."
+    )
+
+
+def numbered(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files 0, 1, 2, ... or 1, 2, 3, ... of a folder in the order of their numbers.
+
+    Raises:
+        AvatarError: there are none, one is missing, or two bear the same number.
+    """
+    try:
+        found = list(folder.iterdir())
+    except OSError as error:
+        raise AvatarError(f"{folder}: cannot be read ({error.strerror}).") from error
+    files = [f for f in found if f.suffix.lower() in suffixes and f.stem.isdecimal()]
+    if not files:
+        raise AvatarError(
+            f"{folder}: found no numbered files, expected 0{suffixes[0]}, 1{suffixes[0]}, ..."
+        )
+    files.sort(key=lambda file: (int(file.stem), file.name))
+    first = min(int(files[0].stem), 1)
+    for number, file in enumerate(files, first):
+        if int(file.stem) != number:
+            raise AvatarError(f"{folder}: {_wrong_number(files, number - first, number)}")
+    return files
+
+
+def _wrong_number(files: Sequence[Path], position: int, expected: int) -> str:
+    file = files[position]
+    if position == 0:
+        return f"found {file.name} as the first, expected 0{file.suffix} or 1{file.suffix}."
+    before = files[position - 1]
+    if int(before.stem) == int(file.stem):
+        return f"found {before.name} and {file.name}, expected one file of each number."
+    return f"found {file.name} after number {expected - 1}, expected {expected}{file.suffix}."
+
+
+def _planar(file: Path, image: ImageArray) -> ImageArray:
+    if image.shape[0] % 2 or image.shape[1] % 2:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise AvatarError(f"{file}: is {size}, I420 needs even sizes.")
+    return bgr_to_i420(image)
+
+
+def _planar_picture(item: tuple[Path, Box]) -> StoredFrame:
+    file, box = item
+    image = read_picture(file)
+    return _planar(file, image), patch_of(image, box)
+
+
+def _in_parallel(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Read in windows; errors come back as values, so that no worker is left behind."""
+    waiting = iter(items)
+    attempt = delayed(partial(_try, read))
+    with Parallel(n_jobs=-1, prefer="threads") as parallel:
+        while window := list(islice(waiting, _WINDOW)):
+            for result in parallel(attempt(item) for item in window):
+                if isinstance(result, AvatarError):
+                    raise result
+                yield result
+
+
+def _try(read: Callable[[Item], Result], item: Item) -> Result | AvatarError:
+    try:
+        return read(item)
+    except AvatarError as error:
+        return error

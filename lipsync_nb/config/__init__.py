@@ -1,0 +1,1 @@
+"""How to render: the configuration, its presets, and who gets which cores."""

@@ -1,0 +1,1 @@
+"""Measuring: benchmarks, sweeps, ablations, tuning, precision, profiles, memory, baselines."""

@@ -1,0 +1,425 @@
+"""Every combination of chosen fields, measured turn by turn, each run kept on disk at once."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import io
+import itertools
+import os
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.thread_plan import available_cores
+from lipsync_nb.errors import BenchmarkError, ConfigError, LipsyncError
+from lipsync_nb.system.outputs import check_output_file
+from lipsync_nb.types.records import Progress, RenderConfig, Speech
+from lipsync_nb.types.rich import RichResult
+
+from .environment import environment
+from .measuring import Meter, Run, RunProgress, Spread
+from .results import read_results, record_of, write_results
+
+KIND = "sweep"
+Warmup = Literal["apart", "included"]
+# What belongs to one run, or is given for the whole sweep.
+_NOT_SWEPT = ("max_frames", "warmup")
+# Configurations that differ in nothing else find the same template and features in memory.
+_OF_THE_RUN = (
+    "batch_size", "n_jobs", "num_threads", "threads", "overlap", "audio_edges", "pad_last_batch",
+    "crf", "preset", "audio_bitrate", "image_format", "jpeg_quality",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One configuration of a sweep.
+
+    Attributes:
+        values: of the fields that were swept.
+        config: the whole configuration, ready for `render`.
+        runs: its measured renders.
+        reason: why it could not be measured, else empty.
+
+    Raises:
+        BenchmarkError: there are no values, or one is of no field or another one in ``config``.
+        ConfigError: a value is out of range.
+    """
+
+    values: dict[str, bool | int | str]
+    config: RenderConfig
+    runs: tuple[Run, ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise BenchmarkError("values: found none, expected one or more.")
+        known = asdict(self.config)
+        for name, value in self.values.items():
+            if name not in known:
+                text = f"values: found {name[:60]!r}, expected a field of the configuration."
+                raise BenchmarkError(text)
+            option: dict[str, Any] = {name: value}
+            RenderConfig(**option)
+            # A row that cannot be measured has no configuration of its own.
+            if not self.reason and value != known[name]:
+                raise BenchmarkError(
+                    f"values: found {name} {value!r}, expected {known[name]!r} as in config."
+                )
+
+    @property
+    def name(self) -> str:
+        """The values as text."""
+        return ", ".join(f"{name}={value}" for name, value in self.values.items())
+
+    @property
+    def fps(self) -> Spread | None:
+        """Frames a second over the runs; None where there are none."""
+        return Spread.of([run.fps for run in self.runs]) if self.runs else None
+
+    def ms_per_frame(self, stage: str) -> float:
+        """Milliseconds a frame of a stage's own work, mean over the runs."""
+        found = [s.ms_per_frame for run in self.runs for s in run.stages if s.stage == stage]
+        return sum(found) / len(found) if found else 0.0
+
+
+@dataclass(frozen=True)
+class Sweep(RichResult):
+    """The configurations of a sweep, measured.
+
+    Attributes:
+        rows: in the order of the grid.
+        warmup: whether first runs were kept apart or counted.
+        environment: machine, versions and date, as texts.
+
+    Raises:
+        BenchmarkError: there are no rows, or rows of other fields than the first.
+    """
+
+    rows: tuple[SweepRow, ...]
+    warmup: Warmup = "apart"
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise BenchmarkError("rows: found none, expected one or more.")
+        for number, row in enumerate(self.rows):
+            if tuple(row.values) != self.names:
+                raise BenchmarkError(
+                    f"rows[{number}].values: found {', '.join(row.values)}, "
+                    f"expected {', '.join(self.names)} as in the first."
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that were swept."""
+        return tuple(self.rows[0].values)
+
+    @cached_property
+    def measured(self) -> list[SweepRow]:
+        """The rows that were measured, the fastest first."""
+        found = [(row.fps.median, row) for row in self.rows if row.fps is not None]
+        return [row for _, row in sorted(found, key=lambda entry: -entry[0])]
+
+    @property
+    def best(self) -> SweepRow:
+        """The fastest row; ``best.config`` is ready for `render`.
+
+        Raises:
+            BenchmarkError: none could be measured.
+        """
+        if not self.measured:
+            reasons = sorted({row.reason for row in self.rows})
+            raise BenchmarkError(f"found no configuration that runs: {' '.join(reasons)}")
+        return self.measured[0]
+
+    @cached_property
+    def ties(self) -> list[SweepRow]:
+        """Rows whose difference to the best is smaller than the spread."""
+        best = Spread.of([run.fps for run in self.best.runs])
+        others = [row for row in self.measured if row is not self.best]
+        return [row for row in others if row.fps is not None and best.ties_with(row.fps)]
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One flat dict a configuration: values, FPS, ms a frame of each stage, the reason."""
+        stages = ("batch", "inference", "composite", "encode")
+        rows = []
+        for row in self.rows:
+            fps = row.fps
+            rows.append(
+                {
+                    **row.values,
+                    "fps": fps.median if fps else None,
+                    "fps_low": fps.low if fps else None,
+                    "fps_high": fps.high if fps else None,
+                    "repeats": len(row.runs),
+                    **{f"{s}_ms": row.ms_per_frame(s) if fps else None for s in stages},
+                    "rss_mb": max((run.rss_bytes / 1e6 for run in row.runs), default=None),
+                    "reason": row.reason,
+                }
+            )
+        return rows
+
+    def to_csv(self) -> str:
+        """`to_rows` as CSV text with a head line."""
+        rows, text = self.to_rows(), io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
+        return text.getvalue()
+
+    def to_dataframe(self) -> Any:
+        """`to_rows` as a pandas DataFrame.
+
+        Raises:
+            BenchmarkError: pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            text = "pandas is not installed; to_rows() and to_csv() do without it."
+            raise BenchmarkError(text) from error
+        return pandas.DataFrame(self.to_rows())
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it as JSON; the file appears when it is complete.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        return _save(path, self, {})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Sweep:
+        """Read what `save`, or `sweep` itself, wrote.
+
+        Raises:
+            NotFoundError: there is no such file.
+            BenchmarkError: it is not such a file, or from another version.
+        """
+        return _read(path)[0]
+
+    def __str__(self) -> str:
+        width = max(13, *(len(row.name) for row in self.rows)) + 2
+        lines = [f"{'configuration':<{width}}{'FPS':>9}{'low-high':>14}"]
+        for row in self.rows:
+            fps = row.fps
+            figures = f"{fps.median:>9.2f}{f'{fps.low:.1f}-{fps.high:.1f}':>14}" if fps else ""
+            lines.append(f"{row.name:<{width}}{figures or f'  {row.reason}'}")
+        return "\n".join([*lines, "", self.verdict])
+
+    @property
+    def verdict(self) -> str:
+        """The best configuration, and what ties with it, in a sentence."""
+        if not self.measured:
+            return "No configuration could be measured."
+        fps = Spread.of([run.fps for run in self.best.runs])
+        text = f"Best: {self.best.name} with {fps.median:.1f} FPS"
+        ties = [row.name for row in self.ties]
+        return f"{text}; a tie with {'; '.join(ties)}." if ties else f"{text}."
+
+
+def _save(path: str | Path, result: Sweep, identity: dict[str, Any]) -> Path:
+    rows = [asdict(row) for row in result.rows]
+    data = {"warmup": result.warmup, "environment": result.environment, "rows": rows}
+    return write_results(path, KIND, {**identity, **data})
+
+
+def _read(path: str | Path) -> tuple[Sweep, Any]:
+    """A sweep from its file, and the digest of what its runs have in common."""
+    data = read_results(path, KIND)
+    identity = data.pop("identity", None)
+    return record_of(Sweep, data, path), identity
+
+
+def sweep(
+    avatar: Avatar,
+    speech: Speech,
+    *,
+    base: RenderConfig | None = None,
+    warmup: Warmup = "apart",
+    repeats: int = 2,
+    max_frames: int = 100,
+    path: str | Path | None = None,
+    progress: RunProgress | None = None,
+    **values: Sequence[Any],
+) -> Sweep:
+    """Measure every combination of some fields' values.
+
+    Each repeat renders all configurations one after the other, so that a machine that slows
+    down slows all. A configuration that fails becomes a row with its reason.
+
+    Args:
+        base: the other fields. Default: `RenderConfig`.
+        warmup: ``apart`` measures steady work: caches are filled and every network has run
+            before. ``included`` starts each render cold and counts its first runs, and lets a
+            last batch have a shape of its own, as the origin's measurements did.
+        repeats: measured renders of each configuration.
+        max_frames: frames of each render, 0: the whole speech.
+        path: a JSON file that every run is added to. A sweep that finds runs there goes on after
+            them, so that an interrupted one loses nothing.
+        progress: called with a text and a `Progress` over all frames of the sweep.
+        **values: lists of values by field of `RenderConfig`.
+
+    Raises:
+        ConfigError: an unknown field, or a value out of range.
+        BenchmarkError: nothing to measure, or ``path`` is not a file of this sweep.
+        OutputError: ``path`` cannot be written, told before the work.
+
+    Example:
+        >>> result = sweep(avatar, speech, batch_size=[1, 4, 8], n_jobs=[1, 2])
+        >>> render(avatar, speech, "best.mp4", result.best.config)
+    """
+    base = base or RenderConfig()
+    _check(values, warmup, repeats)
+    grid = _grid(base, values)
+    work = _Work(avatar, speech, warmup, repeats, max_frames, progress)
+    identity = {"identity": _identity(avatar, speech, base, list(values), warmup, max_frames)}
+    if path is not None and os.path.exists(check_output_file(path)):
+        grid = _resumed(grid, Path(path), identity)
+    return work.run(grid, path, identity)
+
+
+def _check(values: dict[str, Sequence[Any]], warmup: str, repeats: int) -> None:
+    known = [option.name for option in fields(RenderConfig) if option.name not in _NOT_SWEPT]
+    if not values:
+        raise BenchmarkError("found no field to sweep, expected lists of values by field.")
+    if repeats < 1:
+        raise BenchmarkError(f"repeats: found {repeats}, expected 1 or more.")
+    if warmup not in ("apart", "included"):
+        raise BenchmarkError(f"warmup: found {warmup!r}, expected apart or included.")
+    for name, entries in values.items():
+        if name not in known:
+            raise ConfigError(f"{name}: no such field, expected one of {', '.join(known)}.")
+        if isinstance(entries, str) or not isinstance(entries, Collection) or not len(entries):
+            raise ConfigError(f"{name}: found {entries!r}, expected a list of values.")
+        for value in entries:
+            _check_value(name, value)
+
+
+def _check_value(name: str, value: Any) -> None:
+    RenderConfig(**{name: value})
+    most = max(16, 4 * available_cores())
+    if name in ("n_jobs", "num_threads") and value > most:
+        raise ConfigError(
+            f"{name}: found {value}, expected at most {most} on {available_cores()} cores."
+        )
+
+
+def _grid(base: RenderConfig, values: dict[str, Sequence[Any]]) -> list[SweepRow]:
+    """A row for each combination, in the order of the lists; a value given twice counts once."""
+    rows = []
+    for combination in itertools.product(*(dict.fromkeys(v) for v in values.values())):
+        chosen = dict(zip(values, combination, strict=True))
+        try:
+            rows.append(SweepRow(chosen, replace(base, **chosen)))
+        except ConfigError as error:
+            rows.append(SweepRow(chosen, base, reason=str(error)))
+    return rows
+
+
+def _identity(
+    avatar: Avatar,
+    speech: Speech,
+    base: RenderConfig,
+    names: Sequence[str],
+    warmup: str,
+    max_frames: int,
+) -> str:
+    """Digest of everything that the runs of a sweep have in common."""
+    digest = hashlib.sha256()
+    for array in (speech.samples, speech.features):
+        digest.update(b"-" if array is None else array.tobytes())
+    digest.update(b"-" if avatar.generator is None else avatar.generator.read_bytes())
+    machine = {key: text for key, text in environment().items() if key != "date"}
+    rest = {k: v for k, v in asdict(base).items() if k not in names}
+    digest.update(repr((avatar.fingerprint, rest, list(names), warmup, max_frames)).encode())
+    digest.update(repr(machine).encode())
+    return digest.hexdigest()[:24]
+
+
+def _resumed(grid: list[SweepRow], path: Path, identity: dict[str, Any]) -> list[SweepRow]:
+    """The grid with the runs that are on disk, and behind it what else is there."""
+    found, digest = _read(path)
+    if digest != identity["identity"]:
+        raise BenchmarkError(
+            f"{path}: found a sweep of another avatar, speech, machine or of other options; "
+            "expected this one's, or no such file."
+        )
+    stored = {row.name: row for row in found.rows}
+    # What failed is tried again: the reason may be gone.
+    rows = [replace(row, runs=stored.pop(row.name, row).runs) for row in grid]
+    return [*rows, *stored.values()]
+
+
+@dataclass
+class _Work:
+    avatar: Avatar
+    speech: Speech
+    warmup: Warmup
+    repeats: int
+    max_frames: int
+    progress: RunProgress | None
+    _avatars: dict[str, Avatar] = field(default_factory=dict)
+    _done: int = 0
+
+    def run(self, rows: list[SweepRow], path: str | Path | None, identity: dict[str, Any]) -> Sweep:
+        """Measure what is missing, repeat by repeat; each run is written down at once."""
+        start, where = time.perf_counter(), environment()
+        missing = [
+            (repeat, number)
+            for repeat in range(1, self.repeats + 1)
+            for number, row in enumerate(rows)
+            if not row.reason and len(row.runs) < repeat
+        ]
+        for repeat, number in missing:
+            if not rows[number].reason:
+                report = self._report(rows[number].name, len(missing), start)
+                rows[number] = self._measured(rows[number], repeat, report)
+            self._done += 1
+            if path is not None:
+                _save(path, Sweep(tuple(rows), self.warmup, where), identity)
+        return Sweep(tuple(rows), self.warmup, where)
+
+    def _measured(self, row: SweepRow, repeat: int, report: RunProgress | None) -> SweepRow:
+        try:
+            run = self._run(row, repeat, report)
+        except LipsyncError as error:
+            return replace(row, reason=str(error))
+        except Exception as error:  # a failed configuration must not end the sweep
+            return replace(row, reason=f"{type(error).__name__}: {error}")
+        return replace(row, runs=(*row.runs, run))
+
+    def _run(self, row: SweepRow, repeat: int, report: RunProgress | None) -> Run:
+        cold = self.warmup == "included"
+        meter = Meter(self.speech, self.max_frames, False, report, again=not cold)
+        if cold:
+            config = replace(row.config, warmup="included", pad_last_batch=False)
+            return meter.run(replace(self.avatar), row.name, config, repeat)
+        defaults = RenderConfig()
+        key = repr(replace(row.config, **{name: getattr(defaults, name) for name in _OF_THE_RUN}))
+        if key not in self._avatars:
+            self._avatars[key] = replace(self.avatar)
+            Meter(self.speech, self.max_frames, False, None).run(
+                self._avatars[key], row.name, row.config, 0
+            )
+        return meter.run(self._avatars[key], row.name, row.config, repeat)
+
+    def _report(self, name: str, runs: int, start: float) -> RunProgress | None:
+        progress, done = self.progress, self._done
+        if progress is None:
+            return None
+
+        def report(_: str, run: Progress) -> None:
+            frames, elapsed = done * run.total + run.done, time.perf_counter() - start
+            progress(name, Progress(frames, runs * run.total, elapsed, run.frame))
+
+        return report

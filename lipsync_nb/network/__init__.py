@@ -1,0 +1,1 @@
+"""Networks: their files, sessions, and what makes them ready to run fast."""

@@ -1,0 +1,197 @@
+"""Networks made ready to run fast: simplified, split, rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from lipsync_nb.errors import NetworkError
+from lipsync_nb.system.outputs import scratch_folder
+from lipsync_nb.types.records import Precision
+
+from .files import first_line
+from .graphs import remove_idle_nodes, with_dynamic_batch, with_newer_operators, with_picture_output
+from .integers import WeightBits, weight_bits
+from .quantization import Feeds, quantize_static_qdq, to_float16
+from .requantizing import share_concat_ranges
+from .rewriting import split_pointwise_convolutions
+from .runtime import ort
+from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
+
+_TOLERANCE = 1e-4
+
+
+def simplify(model_bytes: bytes) -> bytes:
+    """Fold what is constant, join BatchNorms with convolutions, drop nodes that do nothing.
+
+    ONNX Runtime's own basic optimisations on the graph at a batch of one, where shapes that an
+    export computes are constants; then the batch axis is made dynamic again. Operators of old
+    exports are raised to newer ones first, where that is possible.
+
+    Raises:
+        NetworkError: the result could not be made, or differs from the original by over 1e-4.
+    """
+    model = onnx.load_from_string(model_bytes)
+    names = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in names]
+    for value in [*inputs, *model.graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].dim_value:
+            dims[0].dim_value = 1
+    raised = with_newer_operators(model)
+    try:
+        return _simplified(raised, model_bytes, inputs)
+    except NetworkError:
+        if raised is model:
+            raise
+        return _simplified(model, model_bytes, inputs)
+
+
+def _simplified(
+    model: onnx.ModelProto, original: bytes, inputs: Sequence[onnx.ValueInfoProto]
+) -> bytes:
+    try:
+        folded = onnx.load_from_string(_optimised(model.SerializeToString()))
+        remove_idle_nodes(folded)
+        simplified = with_dynamic_batch(folded.SerializeToString())
+        _compare(original, simplified, inputs)
+    except NetworkError:
+        raise
+    except Exception as error:  # ONNX Runtime and protobuf raise many kinds
+        raise NetworkError(
+            f"the graph cannot be simplified ({first_line(error).rstrip('.')})."
+        ) from error
+    return simplified
+
+
+def _optimised(model_bytes: bytes) -> bytes:
+    # ONNX Runtime does not say that a disk is full.
+    with scratch_folder(2 * len(model_bytes)) as folder:
+        file = folder / "optimised.onnx"
+        options = _options()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(file)
+        ort.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
+        return file.read_bytes()
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _compare(before: bytes, after: bytes, inputs: Sequence[onnx.ValueInfoProto]) -> None:
+    """Raise where two frames at once do not give what the original gives for each."""
+    rng = np.random.default_rng(0)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in inputs}
+    feeds = {name: rng.random((2, *shape), np.float32) for name, shape in shapes.items()}
+    old, new = (
+        ort.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+        for model in (before, after)
+    )
+    both = new.run(None, feeds)[0]
+    for number in range(2):
+        alone = old.run(None, {n: array[number : number + 1] for n, array in feeds.items()})[0]
+        error = float(np.abs(both[number].reshape(-1) - alone.reshape(-1)).max())
+        if not error <= _TOLERANCE:
+            raise NetworkError(f"the simplified graph differs by {error:.2g}, expected under 1e-4.")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The numbers that a prepared network computes with.
+
+    Attributes:
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        samples: gives typical inputs, for ``int8``.
+        spared: name of an input; what depends on it alone stays float32 in ``int8``. Empty: none.
+        bits: of the weights in ``int8``; None: as this processor has it, see `weight_bits`.
+    """
+
+    precision: Precision = "fp32"
+    samples: Callable[[], Sequence[Feeds]] = tuple
+    spared: str = ""
+    bits: WeightBits | None = None
+
+    def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The simplified network in this arithmetic, with all shapes known.
+
+        Raises:
+            NetworkError: it cannot be had.
+        """
+        model = onnx.shape_inference.infer_shapes(model)
+        if self.precision == "int8":
+            excluded = nodes_of_input(model, self.spared) if self.spared else ()
+            bits = self.bits or weight_bits()
+            quantised = quantize_static_qdq(model, self.samples, excluded, bits)
+            share_concat_ranges(quantised)
+            return onnx.shape_inference.infer_shapes(quantised)
+        split_pointwise_convolutions(model)
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def prepare_whole(model_bytes: bytes, arithmetic: Arithmetic | None = None) -> dict[str, bytes]:
+    """``whole.onnx``: the graph simplified and rewritten; it gives uint8 pictures.
+
+    Raises:
+        NetworkError: see `simplify` and `Arithmetic`.
+    """
+    arithmetic = arithmetic or Arithmetic()
+    model = arithmetic.apply(onnx.load_from_string(simplify(model_bytes)))
+    with_picture_output(model)
+    return {"whole.onnx": _finished(model, arithmetic)}
+
+
+def prepare_halves(
+    model_bytes: bytes, audio: str, narrow: bool = False, arithmetic: Arithmetic | None = None
+) -> dict[str, bytes]:
+    """``independent.onnx`` and ``dependent.onnx``, see `split_graph`; the latter gives pictures.
+
+    Args:
+        audio: name of the audio input.
+        narrow: float32 features cross as float16.
+
+    Raises:
+        NetworkError: see `simplify`, `Arithmetic` and `split_graph`.
+    """
+    arithmetic = arithmetic or Arithmetic()
+    simplified = onnx.load_from_string(simplify(model_bytes))
+    if arithmetic.precision == "int8":
+        # What cannot be split is told before the calibration.
+        split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
+        split = split_graph(arithmetic.apply(simplified), audio)
+        dependent = split.dependent
+    else:
+        # Rewritten after the cut: the edges in front of the 1x1 convolutions are smaller.
+        split = split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
+        dependent = arithmetic.apply(split.dependent)
+    with_picture_output(dependent)
+    if arithmetic.precision == "int8":
+        channels_last_edges(split.independent, dependent)
+    if narrow:
+        narrow_edges(split.independent, dependent)
+    return {
+        "independent.onnx": _finished(split.independent, arithmetic),
+        "dependent.onnx": _finished(dependent, arithmetic),
+    }
+
+
+def _finished(model: onnx.ModelProto, arithmetic: Arithmetic) -> bytes:
+    if arithmetic.precision == "fp16":
+        model = to_float16(model)
+    serialised: bytes = model.SerializeToString()
+    if arithmetic.precision != "fp32":
+        _check_usable(serialised)
+    return serialised
+
+
+def _check_usable(model: bytes) -> None:
+    """What is kept for later runs is tried first."""
+    try:
+        ort.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises many kinds
+        raise NetworkError(f"ONNX Runtime does not open it ({first_line(error)}).") from error

@@ -1,0 +1,1 @@
+"""The last layers of a network, compiled to run row by row."""

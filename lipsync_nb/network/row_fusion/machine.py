@@ -1,0 +1,109 @@
+"""Row kernels compiled for this processor, and run as lists of calls."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from lipsync_nb.errors import NetworkError
+from lipsync_nb.types.records import AnyArray, IndexArray
+
+from .emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter
+from .kernels import Kernel
+
+_RECORD = 2 + 2 * OPERANDS
+
+
+class Machine:
+    """Compiled kernels, and what runs lists of calls of them.
+
+    A call is int64 ``[14]``: number of the kernel, bits of ``t``, and for each of the six
+    operands a base and the bytes behind it.
+
+    Raises:
+        NetworkError: LLVM does not compile them for this processor.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        module = ir.Module("rows")
+        functions = []
+        for number, kernel in enumerate(kernels):
+            emitter = Emitter(module, f"kernel{number}")
+            kernel.emit(emitter)
+            functions.append(emitter.end())
+        _emit_driver(module, functions)
+        try:
+            self._engine, address = _compile(module)
+        except RuntimeError as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise NetworkError(f"LLVM does not compile them ({first}).") from error
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        self._run = kind(address)
+
+    def __call__(self, calls: IndexArray, bases: AnyArray) -> None:
+        """Run int64 ``[n, 14]`` calls on uint64 ``[k]`` addresses, without the GIL."""
+        self._run(calls.ctypes.data, bases.ctypes.data, len(calls))
+
+
+@functools.lru_cache(maxsize=16)
+def compiled(kernels: tuple[Kernel, ...]) -> Machine:
+    """The machine for these kernels; the same one where they were compiled before."""
+    return Machine(kernels)
+
+
+def _emit_driver(module: ir.Module, functions: Sequence[ir.Function]) -> None:
+    driver = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64]), "run")
+    calls, bases, count = driver.args
+    b = ir.IRBuilder(driver.append_basic_block("entry"))
+    head, tail, done = (driver.append_basic_block(name) for name in ("head", "tail", "done"))
+    entry = b.block
+    b.branch(head)
+    b.position_at_end(head)
+    index = b.phi(I64)
+    index.add_incoming(ir.Constant(I64, 0), entry)
+    record = b.gep(calls, [b.mul(index, ir.Constant(I64, _RECORD))], source_etype=I64)
+
+    def entry_of(place: int) -> ir.Value:
+        return b.load(b.gep(record, [ir.Constant(I64, place)], source_etype=I64), typ=I64)
+
+    operands = []
+    for number in range(OPERANDS):
+        slot = b.gep(bases, [entry_of(2 + 2 * number)], source_etype=PTR)
+        base = b.load(slot, typ=PTR)
+        operands.append(b.gep(base, [entry_of(3 + 2 * number)], source_etype=I8))
+    t = b.bitcast(b.trunc(entry_of(1), I32), F32)
+    switch = b.switch(entry_of(0), tail)
+    for number, function in enumerate(functions):
+        block = driver.append_basic_block()
+        switch.add_case(ir.Constant(I64, number), block)
+        inner = ir.IRBuilder(block)
+        inner.call(function, [*operands, t])
+        inner.branch(tail)
+    b.position_at_end(tail)
+    following = b.add(index, ir.Constant(I64, 1))
+    index.add_incoming(following, tail)
+    b.cbranch(b.icmp_unsigned("<", following, count), head, done)
+    b.position_at_end(done)
+    b.ret_void()
+
+
+def _compile(module: ir.Module) -> tuple[llvm.ExecutionEngine, int]:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features().flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3
+    )
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(parsed, builder)
+    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine.finalize_object()
+    return engine, engine.get_function_address("run")

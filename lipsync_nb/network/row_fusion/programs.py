@@ -1,0 +1,199 @@
+"""The last layers of a network, on its largest pictures, as one program over rows.
+
+An inference library computes layer after layer, and each passes a whole tensor through memory. At
+320x320 these tensors are larger than the caches, and the cores wait. Here every layer makes one row
+as soon as the rows that it needs are there, and a row is forgotten when the last layer has read it:
+what is between the layers never leaves the cache (line buffers, as in Halide, Ragan-Kelley et al.,
+PLDI 2013).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lipsync_nb.errors import NetworkError
+
+from .kernels import DepthwiseRow, Kernel, PictureRow, PointwiseRow
+from .machine import compiled
+from .tails import PADDING, ZERO_ROW, Array, Rows, Step, Tail
+
+_OPERANDS = ("x", "w", "b", "a0", "a1", "out")
+_WORKSPACE, _WEIGHTS, _FIRST_INPUT = 0, 1, 2
+
+
+class RowProgram:
+    """A tail, compiled for this processor.
+
+    Any number of threads may run it at the same time; each has a workspace of its own.
+
+    Attributes:
+        inputs: names and shapes of the tensors that it takes.
+        num_layers: convolutions that it computes.
+        height, width: of the picture, in pixels.
+        workspace_bytes: memory for the rows between the layers, for each thread.
+    """
+
+    def __init__(self, tail: Tail) -> None:
+        self.inputs = tuple((rows.name, rows.shape) for rows in tail.inputs)
+        kinds = (PointwiseRow, DepthwiseRow, PictureRow)
+        self.num_layers = sum(isinstance(step.kernel, kinds) for step in tail.steps)
+        _, self.height, self.width = tail.steps[-1].output.shape
+        schedule = _schedule(tail.steps)
+        places, self.workspace_bytes, zeros = _place(tail.steps, schedule)
+        offsets, self._weights = _gather_weights(tail.steps)
+        writer = _Writer(tail, places, zeros, offsets)
+        self._calls = np.array([writer.call(*entry) for entry in schedule], np.int64)
+        self._machine = compiled(writer.kernels)
+        self._own = threading.local()
+
+    def __call__(self, inputs: Sequence[Array], out: Array) -> None:
+        """Paint one picture.
+
+        Args:
+            inputs: float32 ``[c, h, w]`` each, in the order of ``inputs``, contiguous.
+            out: uint8 ``[height, width, 3]``, contiguous; written to.
+        """
+        for array, (name, shape) in zip(inputs, self.inputs, strict=True):
+            if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+                raise NetworkError(
+                    f"{name}: found {array.dtype} {array.shape}, expected float32 {shape}."
+                )
+        if out.shape != (self.height, self.width, 3) or not out.flags.c_contiguous:
+            raise NetworkError(f"out: found {out.shape}, expected {(self.height, self.width, 3)}.")
+        arrays = [self._workspace(), self._weights, *inputs, out]
+        bases = np.array([array.ctypes.data for array in arrays], np.uint64)
+        self._machine(self._calls, bases)
+
+    def _workspace(self) -> Array:
+        if not hasattr(self._own, "workspace"):
+            self._own.workspace = np.zeros(self.workspace_bytes, np.uint8)
+        workspace: Array = self._own.workspace
+        return workspace
+
+
+_Entry = tuple[int, int]
+
+
+def _schedule(steps: Sequence[Step]) -> list[_Entry]:
+    """Step and row of every call: the last step's rows in order, each row as late as possible."""
+    makers = {step.output.name: number for number, step in enumerate(steps)}
+    done = [0] * len(steps)
+    entries: list[_Entry] = []
+
+    def make(number: int, row: int) -> None:
+        step = steps[number]
+        while done[number] <= row:
+            current = done[number]
+            for source in step.sources.values():
+                maker = makers.get(source.rows.name)
+                if maker is not None and source.index[current] >= 0:
+                    make(maker, int(source.index[current]))
+            entries.append((number, current))
+            done[number] += 1
+
+    for row in range(steps[-1].output.height):
+        make(len(steps) - 1, row)
+    return entries
+
+
+def _place(
+    steps: Sequence[Step], schedule: Sequence[_Entry]
+) -> tuple[dict[str, tuple[int, int]], int, int]:
+    """Where each step's rows are: bytes into the workspace, and how many rows it keeps.
+
+    Returns:
+        The places by name, the size of the workspace, and where its row of zeros is.
+    """
+    made: dict[str, list[int]] = {step.output.name: [] for step in steps}
+    read: dict[str, dict[int, int]] = {step.output.name: {} for step in steps}
+    for time, (number, row) in enumerate(schedule):
+        step = steps[number]
+        made[step.output.name].append(time)
+        for source in step.sources.values():
+            if source.rows.name in read and source.index[row] >= 0:
+                read[source.rows.name][int(source.index[row])] = time
+    places, end, longest = {}, 0, 0
+    for step in steps[:-1]:
+        rows = step.output
+        size = _row_bytes(rows)
+        kept = _ring_size(made[rows.name], read[rows.name])
+        places[rows.name] = (end, kept)
+        end, longest = end + kept * size, max(longest, size)
+    return places, end + longest, end
+
+
+def _row_bytes(rows: Rows) -> int:
+    return -(-4 * rows.channels * rows.stride // 64) * 64
+
+
+def _ring_size(made: Sequence[int], read: dict[int, int]) -> int:
+    """The fewest rows to keep so that none is overwritten before it was read for the last time."""
+    for size in range(1, len(made)):
+        if all(made[row + size] > read.get(row, 0) for row in range(len(made) - size)):
+            return size
+    return len(made)
+
+
+def _gather_weights(steps: Sequence[Step]) -> tuple[list[dict[str, int]], Array]:
+    """All weights in one array; for each step and operand the bytes in front of them."""
+    parts: list[Array] = []
+    offsets: list[dict[str, int]] = []
+    end = 0
+    for step in steps:
+        offsets.append({})
+        for operand, weight in step.weights.items():
+            flat = np.ascontiguousarray(weight, np.float32).reshape(-1)
+            offsets[-1][operand] = 4 * end
+            filled = np.zeros(-(-len(flat) // 16) * 16, np.float32)
+            filled[: len(flat)] = flat
+            parts.append(filled)
+            end += len(filled)
+    return offsets, np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Writer:
+    """Writes calls: steps and rows as kernels and addresses."""
+
+    tail: Tail
+    places: dict[str, tuple[int, int]]
+    zeros: int
+    offsets: list[dict[str, int]]
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys(step.kernel for step in self.tail.steps))
+
+    def call(self, number: int, row: int) -> list[int]:
+        step = self.tail.steps[number]
+        mix = np.float32(0 if step.mix is None else step.mix[row])
+        entries = [self.kernels.index(step.kernel), int(mix.view(np.int32))]
+        for operand in _OPERANDS:
+            entries.extend(self._operand(step, self.offsets[number], operand, row))
+        return entries
+
+    def _operand(
+        self, step: Step, offsets: dict[str, int], operand: str, row: int
+    ) -> tuple[int, int]:
+        """Base and bytes behind it."""
+        if operand == "out":
+            return self._address(step.output, row)
+        if operand in step.sources:
+            source = step.sources[operand]
+            return self._address(source.rows, int(source.index[row]))
+        return _WEIGHTS, offsets.get(operand, 0)
+
+    def _address(self, rows: Rows, row: int) -> tuple[int, int]:
+        if rows.name in self.places:
+            start, kept = self.places[rows.name]
+            place = self.zeros if row == ZERO_ROW else start + row % kept * _row_bytes(rows)
+            return _WORKSPACE, place + 4 * PADDING
+        names = [given.name for given in self.tail.inputs]
+        if rows.name in names:
+            return _FIRST_INPUT + names.index(rows.name), 4 * row * rows.width
+        return _FIRST_INPUT + len(names), 3 * row * rows.width

@@ -1,0 +1,220 @@
+"""Cutting an ONNX graph between what one input reaches and what it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, shape_inference
+
+from lipsync_nb.errors import NetworkError
+
+# What these make is larger than what they take, and costs next to nothing to make again.
+_WIDENING = ("DequantizeLinear", "Cast", "Identity")
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A tensor that crosses the cut: its name, shape without the batch axis, and dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes for one frame."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class SplitGraph:
+    """The two halves of a graph.
+
+    Attributes:
+        independent: takes the other inputs and gives the edges.
+        dependent: takes the named input and the edges, and gives the outputs.
+        edges: what crosses, in the order of the halves' outputs and inputs.
+    """
+
+    independent: onnx.ModelProto
+    dependent: onnx.ModelProto
+    edges: tuple[Edge, ...]
+
+    @property
+    def bytes_per_frame(self) -> int:
+        return sum(edge.nbytes for edge in self.edges)
+
+
+def split_graph(model: onnx.ModelProto, name: str) -> SplitGraph:
+    """Cut a graph into what depends on the input ``name`` and what does not.
+
+    Every node goes to one half; constants go where they are used. The halves one after the
+    other compute what the whole does, by the same nodes.
+
+    Args:
+        model: its inputs and outputs have a named first axis, the batch.
+
+    Raises:
+        NetworkError: nothing, or all, depends on that input; or an edge has no batch axis or no
+            known shape.
+    """
+    model = shape_inference.infer_shapes(model)
+    cut = _Cut(model.graph, name)
+    if not all(output.name in cut.dependent for output in model.graph.output):
+        raise NetworkError(f"an output does not depend on {name!r}, expected that all do.")
+    if not any(edge in cut.producers for edge in cut.edges):
+        raise NetworkError(f"found no part that does not depend on {name!r}.")
+    edges = tuple(_edge(cut.values.get(edge), edge) for edge in cut.edges)
+    others = [value for value in model.graph.input if value.name != name]
+    given = [cut.values[edge.name] for edge in edges]
+    own = [value for value in model.graph.input if value.name == name]
+    return SplitGraph(
+        subgraph(model, others, given, "independent"),
+        subgraph(model, [*own, *given], list(model.graph.output), "dependent"),
+        edges,
+    )
+
+
+class _Cut:
+    """Where a graph is cut: what depends on the input, and the edges that cross."""
+
+    def __init__(self, graph: onnx.GraphProto, name: str) -> None:
+        weights = {tensor.name for tensor in graph.initializer}
+        inputs = [value.name for value in graph.input if value.name not in weights]
+        if name not in inputs:
+            raise NetworkError(f"found inputs {', '.join(inputs)}, expected {name!r} among them.")
+        values = [*graph.input, *graph.value_info, *graph.output]
+        self.values = {value.name: value for value in values}
+        self.producers = {out: node for node in graph.node for out in node.output if out}
+        self.dependent = _reached(graph.node, [name])
+        self._varying = _reached(graph.node, inputs)
+        self.edges = self._crossing(graph)
+
+    def _crossing(self, graph: onnx.GraphProto) -> list[str]:
+        found: dict[str, None] = {}
+        for node in graph.node:
+            if node.output[0] not in self.dependent:
+                continue
+            for source in node.input:
+                if source in self._varying and source not in self.dependent:
+                    found[self._cheaper(source)] = None
+        return list(found)
+
+    def _cheaper(self, name: str) -> str:
+        """What a tensor is made from, where that is smaller and quickly made again."""
+        node = self.producers.get(name)
+        while node is not None and node.op_type in _WIDENING and node.input[0] in self.values:
+            name = node.input[0]
+            node = self.producers.get(name)
+        return name
+
+
+def _reached(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> set[str]:
+    """All tensors that these have a part in; the nodes are in order."""
+    reached = set(names)
+    for node in nodes:
+        if reached.intersection(node.input):
+            reached.update(out for out in node.output if out)
+    return reached
+
+
+def _edge(value: onnx.ValueInfoProto | None, name: str) -> Edge:
+    if value is None:
+        raise NetworkError(f"the shape of {name!r} is not known, expected to keep it.")
+    kind = value.type.tensor_type
+    dims = kind.shape.dim
+    sizes = tuple(dim.dim_value for dim in dims[1:])
+    if not dims or not dims[0].dim_param or not all(sizes):
+        shape = [dim.dim_param or dim.dim_value for dim in dims]
+        raise NetworkError(f"{name!r} has shape {shape}, expected a batch axis and fixed sizes.")
+    return Edge(name, sizes, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+
+
+def nodes_of_input(model: onnx.ModelProto, name: str) -> list[str]:
+    """Names of the nodes that depend on the input ``name`` and on no other input."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    others = [v.name for v in graph.input if v.name not in weights and v.name != name]
+    own, foreign = _reached(graph.node, [name]), _reached(graph.node, others)
+    return [n.name for n in graph.node if n.output[0] in own and n.output[0] not in foreign]
+
+
+def subgraph(
+    model: onnx.ModelProto,
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    name: str,
+) -> onnx.ModelProto:
+    """The nodes between these inputs and outputs, with their weights, as a model of their own.
+
+    Inputs that the outputs do not depend on are left out.
+    """
+    producers = {out: node for node in model.graph.node for out in node.output if out}
+    given = {value.name for value in inputs}
+    needed, waiting = set(), [value.name for value in outputs]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in needed:
+            continue
+        needed.add(tensor)
+        if tensor not in given and tensor in producers:
+            waiting.extend(producers[tensor].input)
+    made = needed - given
+    nodes = [node for node in model.graph.node if made.intersection(node.output)]
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in made]
+    inside = [v for v in model.graph.value_info if v.name in made]
+    taken = [value for value in inputs if value.name in needed]
+    graph = helper.make_graph(nodes, f"{model.graph.name}_{name}", taken, list(outputs), weights)
+    graph.value_info.extend(inside)
+    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    part.producer_name = model.producer_name
+    return part
+
+
+def edges_of(independent: onnx.ModelProto) -> tuple[Edge, ...]:
+    """The edges that an independent half gives."""
+    return tuple(_edge(value, value.name) for value in independent.graph.output)
+
+
+def narrow_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
+    """Let float32 edges cross as float16, in place: half the bytes, about three digits."""
+    for value in independent.graph.output:
+        if value.type.tensor_type.elem_type != TensorProto.FLOAT:
+            continue
+        wide, narrow = value.name, f"{value.name}.half"
+        independent.graph.node.append(
+            helper.make_node("Cast", [wide], [narrow], to=TensorProto.FLOAT16)
+        )
+        dependent.graph.node.insert(
+            0, helper.make_node("Cast", [narrow], [wide], to=TensorProto.FLOAT)
+        )
+        for end in (value, next(v for v in dependent.graph.input if v.name == wide)):
+            end.name, end.type.tensor_type.elem_type = narrow, TensorProto.FLOAT16
+
+
+def channels_last_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
+    """Let edges ``[N, c, h, w]`` cross as ``[N, h, w, c]``, in place.
+
+    That is how ONNX Runtime computes 8-bit convolutions on CPUs: the transpositions that stand
+    at every edge otherwise cancel each other within each half.
+    """
+    for value in independent.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) != 4:
+            continue
+        first, last = value.name, f"{value.name}.channels_last"
+        independent.graph.node.append(
+            helper.make_node("Transpose", [first], [last], perm=[0, 2, 3, 1])
+        )
+        dependent.graph.node.insert(
+            0, helper.make_node("Transpose", [last], [first], perm=[0, 3, 1, 2])
+        )
+        sizes = [dim.dim_value for dim in dims[1:]]
+        for end in (value, next(v for v in dependent.graph.input if v.name == first)):
+            end.name = last
+            shape = end.type.tensor_type.shape.dim
+            for dim, size in zip(shape[1:], (sizes[1], sizes[2], sizes[0]), strict=True):
+                dim.dim_value = size

@@ -1,0 +1,327 @@
+"""Charts as inline SVG and HTML: readable on light and dark pages, without a live kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from lipsync_nb.pipeline.timing import Span, StageRow, Timings
+
+from .markup import Markup, element, joined
+
+STAGE_COLOURS = {
+    "open": "#8d99ae",
+    "features": "#e0a100",
+    "warm-up": "#b39ddb",
+    "batch": "#26a69a",
+    "inference": "#5b8def",
+    "composite": "#ef8354",
+    "encode": "#7cb342",
+    "close": "#a1887f",
+}
+OTHER_COLOUR = "#90a4ae"
+STEADY_STAGES = ("batch", "inference", "composite", "encode")
+WIDTH = 760
+_LANE, _LEFT, _LONGEST_NAME = 26, 110, 40
+
+STYLE = Markup(
+    """<style>
+.lsnb { color: var(--jp-ui-font-color1, inherit); font: 13px/1.45 system-ui, sans-serif;
+  max-width: 860px; }
+.lsnb h4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
+.lsnb p { margin: 4px 0; }
+.lsnb a { color: var(--jp-content-link-color, #1976d2); text-decoration: underline; }
+.lsnb .dim { opacity: .7; }
+.lsnb table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums; }
+.lsnb th, .lsnb td { padding: 2px 12px 2px 0; text-align: right; background: none; border: 0;
+  border-bottom: 1px solid rgba(128,128,128,.25); color: inherit; font-size: 12px; }
+.lsnb table tbody tr:nth-child(n) { background: none; }
+.lsnb th:first-child, .lsnb td:first-child { text-align: left; }
+.lsnb .text td, .lsnb .text th { text-align: left; }
+.lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
+  margin-right: 6px; }
+.lsnb svg { display: block; width: 100%; min-width: 480px; height: auto; }
+.lsnb .wide { overflow-x: auto; }
+.lsnb svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+.lsnb .heat td { padding: 8px 18px; text-align: center; border: 0; }
+.lsnb .heat th { border: 0; font-weight: 400; }
+.lsnb img { max-width: 100%; border-radius: 4px; }
+.lsnb video { max-width: 100%; border-radius: 6px; background: #000; }
+.lsnb .sheet { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px;
+  margin: 6px 0; }
+.lsnb figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
+.lsnb figcaption { font-size: 11px; opacity: .7; }
+</style>"""
+)
+
+
+def page(*parts: object) -> Markup:
+    """Parts in one block with the style that they share; what is not markup is text."""
+    return joined([STYLE, element("div", *parts, class_="lsnb")])
+
+
+def heading(*parts: object) -> Markup:
+    """A line above what follows."""
+    return element("h4", *parts)
+
+
+def dim(*parts: object) -> Markup:
+    """A paragraph in paler letters."""
+    return element("p", *parts, class_="dim")
+
+
+def note(*lines: object, is_error: bool = False) -> Markup:
+    """Lines of text for a widget, in the theme's colours."""
+    colour = "var(--jp-error-color1, #d32f2f)" if is_error else "var(--jp-ui-font-color1, inherit)"
+    broken = [part for line in lines for part in (element("br"), line)][1:]
+    return element("div", *broken, style=f"color:{colour};line-height:1.4;padding:4px 0")
+
+
+def stage_colour(stage: str) -> str:
+    """Colour of a stage in every chart."""
+    return STAGE_COLOURS.get(stage, OTHER_COLOUR)
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], kind: str = "") -> Markup:
+    """An HTML table; cells are text, or markup. Without any name in it, the head is left out."""
+    names = element("thead", _row(head, "th")) if any(head) else Markup()
+    body = element("tbody", *(_row(row) for row in rows))
+    return element("table", names, body, class_=kind)
+
+
+def _row(cells: Iterable[object], kind: str = "td") -> Markup:
+    return element("tr", *(element(kind, cell) for cell in cells))
+
+
+def stage_table(timings: Timings) -> Markup:
+    """Seconds, ms a frame, percentiles and FPS of each stage, and of the whole."""
+    rows = [_stage_cells(row) for row in timings.stages]
+    if timings.num_frames:
+        steady = StageRow("steady", timings.steady_seconds, timings.num_frames)
+        whole = StageRow("whole", timings.wall_seconds, timings.num_frames)
+        rows += [_stage_cells(steady), _stage_cells(whole)]
+    return table(["stage", "seconds", "ms/frame", "p50 ms", "p95 ms", "FPS"], rows)
+
+
+def _stage_cells(row: StageRow) -> list[str]:
+    colour = stage_colour(row.stage) if row.stage in STAGE_COLOURS else "none"
+    name = joined([_key(colour), row.stage])
+    if not row.frames:
+        return [name, f"{row.seconds:.2f}", "", "", "", ""]
+    percentiles = [f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"] if row.p50_ms else ["", ""]
+    figures = [f"{row.seconds:.2f}", f"{row.ms_per_frame:.2f}", *percentiles, f"{row.fps:.1f}"]
+    return [name, *figures]
+
+
+def _key(colour: str) -> Markup:
+    return element("span", class_="key", style=f"background:{colour}")
+
+
+def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> Markup:
+    """One stacked bar a run: milliseconds of each stage's own work a frame.
+
+    Args:
+        rows: stage rows by the run's name.
+    """
+    steady = {
+        name: [row for row in stages if row.stage in STEADY_STAGES and row.frames]
+        for name, stages in rows.items()
+    }
+    longest = max((sum(r.ms_per_frame for r in stages) for stages in steady.values()), default=0)
+    left = _margin(steady)
+    scale = (WIDTH - left - 90) / longest if longest else 0
+    parts = []
+    for lane, (name, stages) in enumerate(steady.items()):
+        parts.append(_bar(name, stages, lane * _LANE, left, scale))
+    height = _LANE * len(steady) + 4
+    used = [s for s in STEADY_STAGES if any(r.stage == s for rs in steady.values() for r in rs)]
+    return joined([_svg(height, parts), legend(used)])
+
+
+def _margin(names: Iterable[str]) -> int:
+    """Room for names on the left of bars: a letter takes about 7 px."""
+    return max([_LEFT, *(min(_LONGEST_NAME, len(name)) * 7 + 16 for name in names)])
+
+
+def _bar(name: str, stages: Sequence[StageRow], y: int, left: int, scale: float) -> Markup:
+    x, parts = float(left), [_label(name, y, left)]
+    for row in stages:
+        width = row.ms_per_frame * scale
+        title = f"{row.stage}: {row.ms_per_frame:.2f} ms a frame"
+        parts.append(_rect(x, y + 4, width, _LANE - 8, stage_colour(row.stage), title))
+        x += width
+    total = sum(row.ms_per_frame for row in stages)
+    parts.append(element("text", f"{total:.1f} ms", x=f"{x + 6:.1f}", y=y + 17))
+    return joined(parts)
+
+
+def legend(stages: Iterable[str]) -> Markup:
+    """Colour keys of stages."""
+    keys = ([_key(stage_colour(s)), element("span", s, class_="dim"), "\u2003"] for s in stages)
+    return element("p", *(part for key in keys for part in key))
+
+
+def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) -> Markup:
+    """One bar a name with its median, and a line from the lowest to the highest.
+
+    Args:
+        figures: median, low and high by name.
+        unit: of the figures, for the labels.
+    """
+    largest = max((high for _, _, high in figures.values()), default=0)
+    left = _margin(figures)
+    scale = (WIDTH - left - 120) / largest if largest else 0
+    parts = []
+    for lane, (name, (median, low, high)) in enumerate(figures.items()):
+        y = lane * _LANE
+        title = f"{name}: {median:.2f} {unit} ({low:.2f}-{high:.2f})"
+        parts.append(_label(name, y, left))
+        parts.append(_rect(left, y + 4, median * scale, _LANE - 8, "#5b8def", title))
+        x1, x2, middle = left + low * scale, left + high * scale, y + _LANE / 2
+        parts.append(_line((x1, middle), (x2, middle), stroke_width="1.5", opacity=".7"))
+        parts.append(element("text", f"{median:.1f} {unit}", x=f"{x2 + 6:.1f}", y=y + 17))
+    return _svg(_LANE * len(figures) + 4, parts)
+
+
+def heat_map(
+    cells: Mapping[tuple[str, str], float | None], down: str, across: str, top: float
+) -> Markup:
+    """A table of figures with the deeper colour for the larger, the largest of all outlined.
+
+    Args:
+        cells: by row and column; None where there is no figure.
+        down, across: names of rows and columns.
+        top: the largest figure of all maps that are shown together.
+    """
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    columns = list(dict.fromkeys(column for _, column in cells))
+    head = element("tr", element("th"), *(element("th", f"{across}={name}") for name in columns))
+    body = (
+        element(
+            "tr",
+            element("th", f"{down}={row}"),
+            *(_heat_cell(cells.get((row, column)), top) for column in columns),
+        )
+        for row in rows
+    )
+    return element("table", head, *body, class_="heat")
+
+
+def _heat_cell(figure: float | None, top: float) -> Markup:
+    if figure is None:
+        return element("td", "-")
+    depth = 0.08 + 0.72 * (figure / top if top else 0) ** 3
+    outline = ";outline:2px solid currentColor;outline-offset:-2px" if figure == top else ""
+    return element("td", f"{figure:.1f}", style=f"background:rgba(91,141,239,{depth:.2f}){outline}")
+
+
+def timeline(timings: Timings, seconds: float = 3.0) -> Markup:
+    """When which worker did which stage: a lane for each, from the first frame's start.
+
+    Args:
+        seconds: how much of it is shown.
+    """
+    start = timings.begin_seconds
+    spans = [
+        s for s in timings.spans if s.end_seconds > start and s.start_seconds < start + seconds
+    ]
+    if not spans:
+        return dim("No work was timed.")
+    shown = min(seconds, max(span.end_seconds for span in spans) - start)
+    workers = list(dict.fromkeys(span.worker for span in spans))
+    scale = (WIDTH - _LEFT - 20) / shown
+    parts = [_label(_worker_name(worker), lane * _LANE) for lane, worker in enumerate(workers)]
+    for span in _joined(spans, 0.7 / scale):
+        left = max(0.0, span.start_seconds - start)
+        width = min(shown, span.end_seconds - start) - left
+        y = workers.index(span.worker) * _LANE + 4
+        title = f"{span.stage}: {1000 * span.seconds:.1f} ms, {span.frames} frames"
+        colour = stage_colour(span.stage)
+        parts.append(_rect(_LEFT + left * scale, y, max(0.8, width * scale), 18, colour, title))
+    parts.append(_axis(shown, scale, len(workers) * _LANE))
+    used = list(dict.fromkeys(span.stage for span in spans))
+    return joined([_svg(len(workers) * _LANE + 24, parts), legend(used)])
+
+
+def _worker_name(name: str) -> str:
+    return "main" if name == "MainThread" else name
+
+
+def _joined(spans: Sequence[Span], gap_seconds: float) -> list[Span]:
+    """Spans of one worker and stage that lie closer than a line on the screen, as one."""
+    last: dict[str, Span] = {}
+    done: list[Span] = []
+    for span in sorted(spans, key=lambda s: s.start_seconds):
+        before = last.get(span.worker)
+        close = before is not None and span.start_seconds - before.end_seconds < gap_seconds
+        short = before is not None and before.seconds < 2 * gap_seconds
+        if before is not None and close and short and before.stage == span.stage:
+            frames = before.frames + span.frames
+            joined = Span(span.stage, span.worker, before.start_seconds, span.end_seconds, frames)
+            last[span.worker] = joined
+            continue
+        if before is not None:
+            done.append(before)
+        last[span.worker] = span
+    return [*done, *last.values()]
+
+
+def _axis(shown: float, scale: float, y: int) -> Markup:
+    step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1e9) if shown / s <= 8)
+    marks = []
+    for number in range(int(shown / step) + 1):
+        x, text = _LEFT + number * step * scale, f"{number * step:g} s"
+        marks.append(_line((x, 0), (x, y), opacity=".15"))
+        marks.append(_pale(text, f"{x:.1f}", y + 16, "middle"))
+    return joined(marks)
+
+
+def _pale(text: str, x: object, y: int, anchor: str) -> Markup:
+    return element("text", text, x=x, y=y, text_anchor=anchor, opacity=".7")
+
+
+def _line(start: tuple[float, float], end: tuple[float, float], **style: str) -> Markup:
+    places = {"x1": start[0], "x2": end[0], "y1": start[1], "y2": end[1]}
+    rounded = {name: f"{place:.1f}" for name, place in places.items()}
+    return element("line", **{**rounded, "stroke": "currentColor", **style})
+
+
+def _label(text: str, y: int, left: int = _LEFT) -> Markup:
+    shown: list[object] = [text]
+    if len(text) > _LONGEST_NAME:
+        shown = [f"{text[: _LONGEST_NAME - 1]}…", element("title", text)]
+    return element("text", *shown, x=left - 8, y=y + 17, text_anchor="end")
+
+
+def _rect(x: float, y: float, width: float, height: float, colour: str, title: str) -> Markup:
+    place = {"x": f"{x:.1f}", "y": y, "width": f"{max(0.0, width):.1f}", "height": height}
+    return element("rect", element("title", title), **place, fill=colour, rx="1.5")
+
+
+def _svg(height: int, parts: Iterable[Markup]) -> Markup:
+    picture = element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
+    return element("div", picture, class_="wide")
+
+
+def waveform(
+    peaks: Sequence[tuple[float, float]],
+    seconds: float,
+    height: int = 90,
+    mark: tuple[float, float, float] | None = None,
+) -> Markup:
+    """A waveform from the lowest and highest sample (-1..1) of each of its columns.
+
+    Args:
+        mark: start, end and moment in seconds of a window that is marked.
+    """
+    middle, scale = height / 2, height / 2 - 2
+    step = WIDTH / max(1, len(peaks))
+    upper = [f"{i * step:.1f},{middle - high * scale:.1f}" for i, (_, high) in enumerate(peaks)]
+    lower = [f"{i * step:.1f},{middle - low * scale:.1f}" for i, (low, _) in enumerate(peaks)]
+    parts = [element("polygon", points=" ".join([*upper, *lower[::-1]]), fill="#5b8def")]
+    if mark is not None:
+        start, end, moment = (max(0.0, value / seconds * WIDTH) for value in mark)
+        place = {"x": f"{start:.1f}", "y": 0, "width": f"{end - start:.1f}", "height": height}
+        parts.append(element("rect", **place, fill="#ef8354", opacity=".35"))
+        parts.append(_line((moment, 0), (moment, height), stroke="#ef8354", stroke_width="2"))
+    parts.append(_pale(f"{seconds:.1f} s", WIDTH, height - 2, "end"))
+    return _svg(height, parts)

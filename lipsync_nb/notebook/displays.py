@@ -1,0 +1,289 @@
+"""How avatars, speeches, configurations, results and benchmarks show themselves in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import itertools
+import wave
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.media.imaging import coloured, encode_picture, outlined, read_image, shrunk
+from lipsync_nb.pipeline.audio_features import mel_spectrogram
+from lipsync_nb.pipeline.frame_trace import InsideFrame
+from lipsync_nb.pipeline.render import RenderResult
+from lipsync_nb.pipeline.timing import Timings
+from lipsync_nb.types.records import SAMPLE_RATE, Box, ImageArray, RenderConfig, Speech
+
+from . import charts
+from .markup import Markup, element, joined
+
+INLINE_LIMIT_BYTES = 24_000_000
+_SOUND_LIMIT_SECONDS = 90
+_SHEET_FRAMES, _THUMBNAIL = 8, 300
+_COLUMNS = 600
+
+
+@functools.singledispatch
+def html_of(thing: object) -> Markup:
+    """HTML of an object of this package; needs neither a live kernel nor other files."""
+    return charts.page(element("pre", thing))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as a ``data:`` address, for HTML that stands alone."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_html(image: ImageArray, caption: str = "", width: int = 0) -> Markup:
+    """A BGR picture as a figure; ``width`` in pixels where it is to be smaller."""
+    image = shrunk(image, width) if width else image
+    source = data_uri(encode_picture(image), "image/jpeg")
+    text = element("figcaption", caption) if caption else ""
+    return element("figure", element("img", src=source, alt=caption), text)
+
+
+def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> Markup:
+    """Pictures with captions, four in a row."""
+    return grid_html(picture_html(image, caption, _THUMBNAIL) for caption, image in pictures)
+
+
+def grid_html(figures: Iterable[Markup], columns: str = "") -> Markup:
+    """Figures side by side; ``columns`` as CSS counts them, else four of one width."""
+    style = f"grid-template-columns:{columns}" if columns else None
+    return element("div", *figures, class_="sheet", style=style)
+
+
+def video_html(path: Path, width: int = 640) -> Markup:
+    """A video that plays inline, or a line that says why it is not shown."""
+    size = path.stat().st_size
+    if size > INLINE_LIMIT_BYTES:
+        most = f"the {INLINE_LIMIT_BYTES / 1e6:.0f} MB that are shown inline"
+        text = f"{path} is {size / 1e6:.0f} MB, over {most}; open the file itself."
+        return element("p", text)
+    source = data_uri(path.read_bytes(), "video/mp4")
+    return element("video", controls=True, playsinline=True, width=width, src=source)
+
+
+@html_of.register
+def _(avatar: Avatar) -> Markup:
+    count = min(_SHEET_FRAMES, len(avatar))
+    chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
+    frames = avatar.open_template("none").frames
+    pictures = [
+        (f"frame {i}", outlined(frames[i], avatar.boxes[i], shown_width=_THUMBNAIL)) for i in chosen
+    ]
+    widths = [box.width for box in avatar.boxes]
+    memory = avatar.estimate_memory("memory", "bgr")
+    small = avatar.estimate_memory("memory", "i420")
+    rows = [
+        ("frames", f"{len(avatar)} of {avatar.width}x{avatar.height}, {avatar.spec.fps} fps"),
+        ("face box", f"{min(widths)}-{max(widths)} px, from {avatar.boxes_from}"),
+        ("generator", _file(avatar.generator)),
+        ("audio encoder", _file(avatar.audio_encoder)),
+        (
+            "in RAM",
+            f"{memory.ram_bytes / 1e6:.0f} MB as BGR, {small.ram_bytes / 1e6:.0f} MB as I420",
+        ),
+        *(("note", note) for note in avatar.notes),
+    ]
+    head = charts.heading(f"Avatar {avatar.name}")
+    return charts.page(head, charts.table(["", ""], rows, "text"), sheet_html(pictures))
+
+
+def _file(path: Path | None) -> str:
+    if path is None:
+        return "none"
+    if not path.is_file():
+        return f"{path.name}, not there any more"
+    return f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
+
+
+@html_of.register
+def _(speech: Speech) -> Markup:
+    name = speech.path.name if speech.path is not None else "sound"
+    head = charts.heading(f"Speech {name}, {speech.duration_seconds:.1f} s")
+    if speech.samples is None:
+        track = np.asarray(speech.features, np.float32)
+        picture = coloured(track.T[::-1], *np.percentile(track, [1, 99]).tolist())
+        text = element("p", f"{len(track)} feature rows of 512")
+        return charts.page(head, text, _strip(picture))
+    mel = mel_spectrogram(speech.samples)
+    parts = [
+        charts.waveform(_peaks(speech.samples), speech.duration_seconds),
+        charts.dim("mel spectrogram, 80 bands, 55-7600 Hz"),
+        _strip(coloured(mel[::-1], -4.0, 4.0)),
+    ]
+    if speech.duration_seconds <= _SOUND_LIMIT_SECONDS:
+        source = data_uri(_wav(speech.samples), "audio/wav")
+        parts.append(element("p", element("audio", controls=True, src=source)))
+    return charts.page(head, *parts)
+
+
+def _peaks(samples: np.ndarray) -> list[tuple[float, float]]:
+    edges = np.linspace(0, len(samples), _COLUMNS + 1).astype(int)
+    pieces = (samples[a:b] for a, b in itertools.pairwise(edges) if b > a)
+    return [(float(piece.min()), float(piece.max())) for piece in pieces]
+
+
+def _strip(picture: ImageArray) -> Markup:
+    """A picture of many columns over the whole width, at most 2000 of them."""
+    step = -(-picture.shape[1] // 2000)
+    source = data_uri(encode_picture(picture[:, ::step], ".png"), "image/png")
+    style = "width:100%;height:110px;image-rendering:pixelated"
+    return element("img", src=source, alt="", style=style)
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+@html_of.register
+def _(config: RenderConfig) -> Markup:
+    rows = []
+    for option in fields(config):
+        value: object = getattr(config, option.name)
+        if value != option.default:
+            default = element("span", f"(default {option.default})", class_="dim")
+            value = element("span", element("b", value), " ", default, style="white-space:nowrap")
+        rows.append([option.name, value, option.metadata["help"]])
+    table = charts.table(["field", "value", ""], rows, "text")
+    return charts.page(charts.heading("Configuration"), table)
+
+
+@html_of.register
+def _(timings: Timings) -> Markup:
+    return charts.page(*timings_parts(timings))
+
+
+def timings_parts(timings: Timings) -> list[Markup]:
+    """The stage bars, the timeline and the stage table of one render."""
+    return [
+        charts.heading("Work per frame, by stage"),
+        charts.stage_bars({"this run": timings.stages}),
+        charts.heading("Which worker was busy when"),
+        charts.timeline(timings),
+        charts.stage_table(timings),
+    ]
+
+
+@html_of.register
+def _(result: RenderResult) -> Markup:
+    timings = result.timings
+    fps = f"{timings.steady_fps:.1f} FPS on {result.provider}"
+    made = f"{result.path.name}: {result.num_frames} frames, {fps}"
+    head = charts.heading("; ".join([*result.shortfalls, made]))
+    notes = joined(charts.dim(note) for note in result.notes)
+    return charts.page(head, _output(result.path), notes, *timings_parts(timings))
+
+
+def _output(path: Path) -> Markup:
+    if path.is_file():
+        return video_html(path)
+    if not path.is_dir():
+        return element("p", f"{path} is not there any more.")
+    files = sorted(file for file in path.iterdir() if file.suffix in (".jpg", ".png"))
+    chosen = np.linspace(0, len(files) - 1, min(_SHEET_FRAMES, len(files))).astype(int).tolist()
+    pictures = [
+        (files[i].name, image) for i in chosen if (image := read_image(str(files[i]))) is not None
+    ]
+    return sheet_html(pictures)
+
+
+@html_of.register
+def _(inside: InsideFrame) -> Markup:
+    return charts.page(*inside_parts(inside))
+
+
+def inside_parts(inside: InsideFrame) -> list[Markup]:
+    """The steps of an output frame, the network's six channels and its audio window."""
+    steps = [
+        ("1. crop: the face box at 328x328", inside.crop),
+        ("2. roi: its inside, 320x320", inside.roi),
+        ("3. masked: what is to be painted is black", inside.masked),
+        ("4. prediction of the network", inside.prediction),
+        ("5. within the ring of the crop", inside.face),
+        (f"6. resized to the box, {inside.box.width}x{inside.box.height}", inside.patch),
+        ("7. pasted into the frame", _around(outlined(inside.frame, inside.box), inside.box)),
+        ("difference to the original, 4 times", _around(_gained(inside.difference), inside.box)),
+    ]
+    return [
+        charts.heading(f"Output frame {inside.index} on template frame {inside.template_index}"),
+        sheet_html(steps),
+        *channel_parts(inside),
+        *audio_parts(inside),
+    ]
+
+
+def channel_parts(inside: InsideFrame) -> list[Markup]:
+    """The six channels that the network sees, as grey pictures."""
+    names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
+    figures = [
+        picture_html(np.round(channel * 255).astype(np.uint8), name, 160)
+        for name, channel in zip(names, inside.visual, strict=True)
+    ]
+    return [
+        charts.heading("The six channels the network sees"),
+        grid_html(figures, "repeat(6,minmax(0,1fr))"),
+    ]
+
+
+def audio_parts(inside: InsideFrame) -> list[Markup]:
+    """The audio window in colours, and where it lies in the waveform."""
+    # The typical row sets the scale: rows of silence can be ten times as strong.
+    low, high = np.median(np.percentile(inside.audio, [1, 99], axis=1), axis=1).tolist()
+    last = inside.first_row + len(inside.audio)
+    return [
+        charts.heading(
+            f"The audio it hears: feature rows {inside.first_row} to {last - 1}, 512 values each"
+        ),
+        _strip(coloured(inside.audio, low, high)),
+        _where(inside),
+    ]
+
+
+def _around(image: ImageArray, box: Box) -> ImageArray:
+    """The face box in the middle of twice its size, or as near as the picture's edges allow."""
+    height, width = min(2 * box.height, image.shape[0]), min(2 * box.width, image.shape[1])
+    top = int(np.clip(box.y1 - box.height // 2, 0, image.shape[0] - height))
+    left = int(np.clip(box.x1 - box.width // 2, 0, image.shape[1] - width))
+    return image[top : top + height, left : left + width]
+
+
+def _gained(difference: ImageArray) -> ImageArray:
+    return np.clip(difference.astype(np.int16) * 4, 0, 255).astype(np.uint8)
+
+
+def _where(inside: InsideFrame) -> Markup:
+    """The waveform with the rows of the audio window marked."""
+    speech = inside.speech
+    if speech.samples is None:
+        return Markup()
+    fps = 25
+    start, end = inside.first_row / fps, (inside.first_row + len(inside.audio)) / fps
+    return charts.waveform(
+        _peaks(speech.samples), speech.duration_seconds, mark=(start, end, inside.index / fps)
+    )
+
+
+def config_text(config: RenderConfig) -> str:
+    """The fields that differ from the defaults, or "defaults"."""
+    changed: list[Any] = [
+        f"{option.name}={getattr(config, option.name)}"
+        for option in fields(config)
+        if getattr(config, option.name) != option.default
+    ]
+    return ", ".join(changed) or "defaults"

@@ -1,0 +1,1 @@
+"""The stages of a render in the order of the data, and their wiring."""

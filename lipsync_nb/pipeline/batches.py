@@ -1,0 +1,156 @@
+"""Which template frame, which audio, in which channels: the inputs of the generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from lipsync_nb.avatar.cache import Template
+from lipsync_nb.errors import ConfigError
+from lipsync_nb.network.binding import activation_bytes
+from lipsync_nb.system.limits import free_memory_bytes
+from lipsync_nb.types.records import Batch, FloatArray, ImageArray, IndexArray, ModelSpec
+
+# Larger ones are compared with the memory that is free.
+USUAL_BATCH = 8
+_PART_OF_FREE = 0.9
+
+
+def template_order(num_template: int, num_frames: int, order: str = "pingpong") -> IndexArray:
+    """Template frame of every output frame, int64 ``[num_frames]``.
+
+    ``pingpong`` runs to and fro without repeating the ends and starts at frame 1
+    (1, 2, ..., n-1, n-2, ..., 0, 1, ...); ``index`` takes frame i and wraps around.
+
+    Example:
+        >>> template_order(4, 8).tolist()
+        [1, 2, 3, 2, 1, 0, 1, 2]
+    """
+    frames = np.arange(num_frames, dtype=np.int64)
+    if num_template == 1 or order == "index":
+        return frames % num_template
+    period = 2 * (num_template - 1)
+    position = (frames + 1) % period
+    return np.minimum(position, period - position)
+
+
+def audio_rows(track: FloatArray, frame: int, spec: ModelSpec, edges: str = "zero") -> FloatArray:
+    """Audio tensor of one output frame, float32 ``spec.audio_shape``.
+
+    Args:
+        track: feature track ``[n, 512]``.
+        edges: rows outside the track are ``zero``, or ``repeat`` the row at the edge.
+    """
+    rows = np.arange(frame - spec.rows_before, frame + spec.rows_after)
+    window = track[np.clip(rows, 0, len(track) - 1)]
+    if edges == "zero":
+        window[(rows < 0) | (rows >= len(track))] = 0
+    return window.reshape(spec.audio_shape)
+
+
+def visual_input(crop: ImageArray, spec: ModelSpec, out: FloatArray | None = None) -> FloatArray:
+    """Picture tensor of one crop, float32 ``[6, s, s]``, BGR / 255, roi and masked roi.
+
+    Args:
+        crop: uint8 ``[crop_size, crop_size, 3]`` BGR.
+        out: written to and returned, where given.
+    """
+    size = spec.input_size
+    if out is None:
+        out = np.empty((6, size, size), np.float32)
+    roi = crop[spec.inside, spec.inside].transpose(2, 0, 1)
+    parts = dict(zip(spec.image_channels, (out[:3], out[3:]), strict=True))
+    np.divide(roi, np.float32(255), out=parts["roi"], dtype=np.float32)
+    parts["masked"][:] = parts["roi"]
+    parts["masked"][:, spec.mask_rows, spec.mask_columns] = 0
+    return out
+
+
+def visual_inputs(template: Template, indices: IndexArray) -> FloatArray:
+    """Picture tensors of these template frames, float32 ``[n, 6, s, s]``."""
+    size = template.spec.input_size
+    visual = np.empty((len(indices), 6, size, size), np.float32)
+    for image, index in zip(visual, indices, strict=True):
+        visual_input(template.crop(int(index)), template.spec, out=image)
+    return visual
+
+
+def make_batch(
+    template: Template,
+    track: FloatArray,
+    frames: IndexArray,
+    template_frames: IndexArray,
+    edges: str = "zero",
+    wanted: IndexArray | None = None,
+) -> Batch:
+    """Inputs of the generator for these output frames and the template frames they go on.
+
+    Args:
+        wanted: template frames whose picture tensors are made; default: of each frame its own.
+    """
+    wanted = template_frames if wanted is None else wanted
+    audio = np.stack([audio_rows(track, int(i), template.spec, edges) for i in frames])
+    return Batch(frames, template_frames, visual_inputs(template, wanted), audio, wanted)
+
+
+def batch_frames(order: IndexArray, batch_size: int) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """Yield output frames and template frames of each batch; the last one may be smaller.
+
+    Args:
+        order: template frame of every output frame, from `template_order`.
+    """
+    for start in range(0, len(order), batch_size):
+        template_frames = order[start : start + batch_size]
+        yield np.arange(start, start + len(template_frames)), template_frames
+
+
+def iter_batches(
+    template: Template, track: FloatArray, order: IndexArray, batch_size: int, edges: str = "zero"
+) -> Iterator[Batch]:
+    """Yield the batches of a whole speech with all their inputs; the last one may be smaller."""
+    for frames, template_frames in batch_frames(order, batch_size):
+        yield make_batch(template, track, frames, template_frames, edges)
+
+
+def batch_within_memory(
+    model_bytes: bytes,
+    spec: ModelSpec,
+    streams: int,
+    batch_size: int,
+    picture_bytes: int,
+    is_fused: bool,
+) -> tuple[int, str]:
+    """The largest batch, up to the one that was asked for, that the free memory has room for.
+
+    What a frame takes is reckoned from the network's intermediate results, of which ONNX Runtime
+    was seen to take up to three times as much, and layers that are fused not even as much.
+
+    Args:
+        model_bytes: the network.
+        streams: batches at the same time.
+        picture_bytes: of a finished frame.
+        is_fused: its last layers are computed row by row.
+
+    Returns:
+        The batch, and what is to be told where it is smaller; else an empty text.
+
+    Raises:
+        ConfigError: there is no room for one frame in each stream.
+    """
+    pictures = 4 * 9 * spec.input_size**2 + 4 * math.prod(spec.audio_shape)
+    in_network = (1 if is_fused else 3) * activation_bytes(model_bytes) + 4 * pictures
+    frame_bytes = streams * in_network + 3 * picture_bytes
+    free = free_memory_bytes()
+    fitting = min(batch_size, int(_PART_OF_FREE * free) // frame_bytes)
+    if fitting == batch_size:
+        return batch_size, ""
+    found = f"about {batch_size * frame_bytes / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+    if not fitting and streams > 1:
+        raise ConfigError(
+            f"streams: {streams} batches of {batch_size} at the same time take {found}; "
+            "expected fewer."
+        )
+    fitting = max(1, fitting)
+    return fitting, f"asked for batches of {batch_size}, rendered in {fitting} (they take {found})"

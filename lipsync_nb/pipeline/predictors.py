@@ -1,0 +1,262 @@
+"""Generators with their inputs: batches of output frames to painted pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lipsync_nb.avatar.cache import Template
+from lipsync_nb.config.thread_plan import ThreadPlan
+from lipsync_nb.network.files import read_network
+from lipsync_nb.network.inference import (
+    CPU,
+    Generator,
+    PreparedNetwork,
+    Session,
+    check_numbers,
+    first_provider,
+    generator_inputs,
+)
+from lipsync_nb.types.records import (
+    AnyArray,
+    Batch,
+    FloatArray,
+    IndexArray,
+    Predictions,
+    RenderConfig,
+)
+
+from .batches import USUAL_BATCH, batch_within_memory, make_batch
+from .feature_cache import FeatureCache
+
+CPU_BATCH, GPU_BATCH = 1, 4
+
+
+class Painter(Protocol):
+    """A generator with its inputs: batches of output frames to painted pictures.
+
+    Attributes:
+        provider: name of the execution provider that is really bound.
+        batching: how batches run, see `OnnxNetwork`.
+        streams: threads that may paint a batch each at the same time.
+        batch_size: frames of a full batch.
+        notes: what was chosen, a line each.
+        shortfalls: what was asked for and could not be had, and what came instead.
+    """
+
+    provider: str
+    batching: str
+    streams: int
+    batch_size: int
+    notes: tuple[str, ...]
+    shortfalls: tuple[str, ...]
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        """Inputs for these output frames on these template frames."""
+
+    def __call__(self, batch: Batch) -> Predictions:
+        """Paint them."""
+
+    def warm_up(self, count: int) -> None:
+        """Run once on a batch of this size, of noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What every painter takes its inputs from."""
+
+    template: Template
+    track: FloatArray
+    edges: str
+
+    def batch(
+        self, frames: IndexArray, template_frames: IndexArray, wanted: IndexArray | None = None
+    ) -> Batch:
+        return make_batch(self.template, self.track, frames, template_frames, self.edges, wanted)
+
+    def noise(self, count: int) -> Batch:
+        """A batch for a trial; a network that normalises its inputs may not like zeros."""
+        visual, audio = generator_inputs(self.template.spec)
+        indices, rng = np.zeros(count, np.int64), np.random.default_rng(0)
+        pictures = rng.random((count, *visual), np.float32)
+        sound = rng.random((count, *audio), np.float32)
+        return Batch(indices, indices, pictures, sound, indices)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the generator shares the processor: batches at the same time, frames of each."""
+
+    streams: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, config: RenderConfig, plan: ThreadPlan) -> Share:
+        """As configured; a GPU shares itself out, and is quicker with several frames at once."""
+        if first_provider(config.provider) == CPU:
+            return cls(plan.streams, config.batch_size or CPU_BATCH)
+        return cls(config.streams or 1, config.batch_size or GPU_BATCH)
+
+
+def within_memory(
+    path: Path, template: Template, config: RenderConfig, plan: ThreadPlan, is_fused: bool
+) -> tuple[RenderConfig, tuple[str, ...]]:
+    """A configuration whose batches the free memory has room for, and what that misses.
+
+    See `batch_within_memory`.
+    """
+    share = Share.of(config, plan)
+    is_usual = max(share.streams, share.batch_size) <= USUAL_BATCH
+    if is_usual or first_provider(config.provider) != CPU:
+        return config, ()
+    size, missed = batch_within_memory(
+        read_network(path),
+        template.spec,
+        share.streams,
+        share.batch_size,
+        math.prod(template.shape),
+        is_fused,
+    )
+    return (replace(config, batch_size=size), (missed,)) if missed else (config, ())
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What is to be told about how frames are painted: see `Painter`."""
+
+    notes: tuple[str, ...] = ()
+    shortfalls: tuple[str, ...] = ()
+
+    def and_note(self, note: str) -> Remarks:
+        """With one more note, where it says anything."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
+    def and_shortfall(self, text: str) -> Remarks:
+        """With one more thing that could not be had."""
+        return replace(self, shortfalls=(*self.shortfalls, text))
+
+
+class PlainPainter:
+    """Runs the network's file as it is."""
+
+    def __init__(
+        self, inputs: Inputs, generator: Generator, share: Share, remarks: Remarks
+    ) -> None:
+        self._inputs, self.generator = inputs, generator
+        self.streams, self.batch_size = share.streams, share.batch_size
+        self.provider = generator.network.provider
+        self.batching: str = generator.network.batching
+        self.notes, self.shortfalls = remarks.notes, remarks.shortfalls
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        return self._inputs.batch(frames, template_frames)
+
+    def __call__(self, batch: Batch) -> Predictions:
+        return self.generator(batch)
+
+    def warm_up(self, count: int) -> None:
+        batch = self._inputs.noise(count)
+        self.generator.network(batch.visual, batch.audio)
+
+
+class WholePainter:
+    """Runs a prepared network that takes pictures and audio."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        network: PreparedNetwork,
+        names: Sequence[str],
+        share: Share,
+        remarks: Remarks,
+    ) -> None:
+        self._inputs, self._network = inputs, network
+        self.streams, self.batch_size = share.streams, share.batch_size
+        self._visual, self._audio = names
+        self.provider, self.batching = network.provider, "dynamic"
+        self.notes, self.shortfalls = remarks.notes, remarks.shortfalls
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        return self._inputs.batch(frames, template_frames)
+
+    def __call__(self, batch: Batch) -> Predictions:
+        feeds = {self._visual: batch.visual, self._audio: batch.audio}
+        return _predictions(batch, self._network(feeds)[0])
+
+    def warm_up(self, count: int) -> None:
+        self(self._inputs.noise(count))
+
+
+class SplitPainter:
+    """Runs a network's picture half once for each template frame, its audio half every time."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        halves: tuple[Session, PreparedNetwork],
+        names: Sequence[str],
+        features: FeatureCache,
+        share: Share,
+        remarks: Remarks,
+    ) -> None:
+        self._inputs, self._features = inputs, features
+        self.streams, self.batch_size = share.streams, share.batch_size
+        self._independent, self._dependent = halves
+        self._visual, self._audio = names
+        self.provider, self.batching = self._dependent.provider, "dynamic"
+        self.notes, self.shortfalls = remarks.notes, remarks.shortfalls
+
+    def batch(self, frames: IndexArray, template_frames: IndexArray) -> Batch:
+        wanted = self._features.missing(template_frames)
+        return self._inputs.batch(frames, template_frames, wanted)
+
+    def __call__(self, batch: Batch) -> Predictions:
+        fresh = self._run_independent(batch)
+        # Slots are views without a copy where they ascend; to and fro, half of them descend.
+        backwards = len(batch) > 1 and batch.template_indices[0] > batch.template_indices[-1]
+        step = -1 if backwards else 1
+        values = self._features.gather(batch.template_indices[::step], fresh)
+        names = [edge.name for edge in self._features.edges]
+        audio = np.ascontiguousarray(batch.audio[::step])
+        feeds = {self._audio: audio, **dict(zip(names, values, strict=True))}
+        return _predictions(batch, self._dependent(feeds)[0][::step])
+
+    def _run_independent(self, batch: Batch) -> dict[int, list[AnyArray]]:
+        """Features of the frames that were not here before; they are kept where they fit."""
+        # A batch may have been made before the one ahead of it filled the cache.
+        rows = np.isin(batch.visual_indices, self._features.missing(batch.visual_indices))
+        if not rows.any():
+            return {}
+        frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
+        room = self._features.room(frames)
+        if room and self._independent.run_into(feeds, room):
+            self._check(room)
+            self._features.mark(frames)
+            return {}
+        outputs = self._independent(feeds)
+        self._check(outputs)
+        fresh = {}
+        for position, frame in enumerate(frames.tolist()):
+            fresh[frame] = [output[position] for output in outputs]
+            self._features.put(frame, fresh[frame])
+        return fresh
+
+    def _check(self, features: Sequence[AnyArray]) -> None:
+        for feature in features:
+            check_numbers(feature, self._independent.name)
+
+    def warm_up(self, count: int) -> None:
+        batch = self._inputs.noise(count)
+        names = [edge.name for edge in self._features.edges]
+        features = self._independent({self._visual: batch.visual})
+        feeds = dict(zip(names, features, strict=True))
+        self._dependent({self._audio: batch.audio, **feeds})
+
+
+def _predictions(batch: Batch, images: AnyArray) -> Predictions:
+    return Predictions(batch.frame_indices, batch.template_indices, images)

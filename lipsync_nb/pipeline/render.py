@@ -1,0 +1,340 @@
+"""The wiring: speech and avatar in, frames or a video out, timings beside them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator as GeneratorType
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.thread_plan import plan_threads
+from lipsync_nb.errors import OutputError
+from lipsync_nb.network.inference import audio_encoder
+from lipsync_nb.system.outputs import refuse_inputs
+from lipsync_nb.types.records import (
+    FloatArray,
+    Frame,
+    Pixels,
+    Predictions,
+    Progress,
+    ProgressCallback,
+    RenderConfig,
+    Speech,
+)
+from lipsync_nb.types.rich import Rich
+
+from .audio_features import speech_features
+from .batches import batch_frames, template_order
+from .compositing import Compositor
+from .generation import FEATURES_FILE, open_generator
+from .prefetch import run_ahead, run_side_by_side
+from .sinks import Mp4Sink, Sink, open_sink
+from .timing import Timings
+
+Item = TypeVar("Item")
+AnySink = TypeVar("AnySink", bound=Sink)
+
+BATCHES_AHEAD = 2
+FIRST_WINDOW = 4
+
+
+@dataclass(frozen=True)
+class RenderResult(Rich):
+    """What a render made.
+
+    Attributes:
+        path: the video, or the folder of frames.
+        num_frames: output frames.
+        timings: the stage table.
+        config: how it was rendered.
+        provider: execution provider that the generator ran on.
+        batching: how the generator took its batches, see `OnnxNetwork`.
+        notes: what was chosen, a line each.
+        shortfalls: what was asked for and could not be had, and what came instead.
+    """
+
+    path: Path
+    num_frames: int
+    timings: Timings
+    config: RenderConfig
+    provider: str
+    batching: str
+    notes: tuple[str, ...] = ()
+    shortfalls: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> str:
+        """The result in a line; what could not be had comes first."""
+        fps = f"{self.timings.steady_fps:.1f} FPS on {self.provider}"
+        return "; ".join([*self.shortfalls, f"{self.path}: {self.num_frames} frames, {fps}"])
+
+    def __str__(self) -> str:
+        notes = "".join(f"\n{note}" for note in self.notes)
+        return f"{self.head}{notes}\n{self.timings}"
+
+
+class FrameStream:
+    """The frames of one speech on one avatar; iterate over it once.
+
+    The template and the networks are opened, and the features computed, on creation, so that
+    ``len`` is known. With ``config.overlap`` the network works on a batch while the one before
+    is composited and the receiver has the one before that; the waiting lines are short, so a
+    slow receiver slows the network and memory stays flat. An iterator that is closed, dropped
+    or left by an exception ends its threads.
+
+    Args:
+        avatar, speech, config: what to render and how.
+        timings: where to note the time of each stage; a new one if not given.
+        for_video: the frames go to a video encoder, which takes I420 planes as they are.
+
+    Attributes:
+        notes: what was chosen, a line each.
+        shortfalls: what was asked for and could not be had, and what came instead.
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        speech: Speech,
+        config: RenderConfig | None = None,
+        timings: Timings | None = None,
+        for_video: bool = False,
+    ) -> None:
+        self.config = config or RenderConfig()
+        self.timings = timings or Timings()
+        self.plan = plan_threads(self.config)
+        self._input_notes = (*avatar.notes, *speech.notes)
+        self.track = self._features(avatar, speech)
+        wanted = self.config.max_frames or len(self.track)
+        self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
+        # A preview keeps what it uses; otherwise the next speech will want the other frames too.
+        first = int(self.order.max(initial=0)) + 1 if self.config.max_frames else None
+        pixels = choose_pixels(avatar, self.config, for_video)
+        with self.timings.stage("open"):
+            self.template = avatar.open_template(self.config.cache, pixels, first)
+            self.generator = open_generator(
+                avatar, self.template, self.track, self.order, self.config, self.plan
+            )
+        self._compositor = Compositor(self.template, self.config.n_jobs)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.generator.notes, *self._input_notes)
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        return self.generator.shortfalls
+
+    def _features(self, avatar: Avatar, speech: Speech) -> FloatArray:
+        encoder = None
+        if speech.features is None and avatar.audio_encoder is not None:
+            with self.timings.stage("open"):
+                encoder = audio_encoder(avatar.audio_encoder, self.config.provider, self.plan.cores)
+        start = time.perf_counter()
+        track = speech_features(speech, encoder, self._rows_needed(avatar))
+        self.timings.add("features", start, time.perf_counter(), len(track))
+        return track
+
+    def _rows_needed(self, avatar: Avatar) -> int | None:
+        """Feature rows that the frames of a preview use; all of them without a limit."""
+        if not self.config.max_frames:
+            return None
+        # INT8 is calibrated on the whole speech where the avatar brings no features.
+        if self.config.precision == "int8" and not (avatar.path / FEATURES_FILE).is_file():
+            return None
+        return self.config.max_frames + avatar.spec.rows_after
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def warm_up(self) -> None:
+        """Run the network on a trial batch, so that the first frames do not pay for its start."""
+        with self.timings.stage("warm-up"):
+            self.generator.warm_up(min(self.generator.batch_size, len(self)))
+
+    def recycle(self, frame: Frame) -> None:
+        """Give a frame's memory back for a later one; its pixels must not be used any more."""
+        self._compositor.recycle(frame)
+
+    def __iter__(self) -> GeneratorType[Frame]:
+        if self.config.warmup == "apart":
+            self.warm_up()
+        self.timings.begin()
+        with closing(self._windows()) as windows:
+            for frames in windows:
+                yield from frames
+
+    def _windows(self) -> GeneratorType[list[Frame]]:
+        """Finished frames, in windows."""
+        windows = self._composited(self.predictions())
+        return self._ahead(windows, 1, "composite")
+
+    def predictions(self) -> GeneratorType[Predictions]:
+        """What the network paints, batch by batch, without compositing; for use in its place."""
+        streams = self.generator.streams
+        if not self.config.overlap or streams == 1:
+            return self._ahead(self._painted(), BATCHES_AHEAD, "inference")
+        painted = {f"inference {k + 1}": self._painted(k, streams) for k in range(streams)}
+        return run_side_by_side(painted, BATCHES_AHEAD, self.timings.waiting)
+
+    def _ahead(self, items: GeneratorType[Item], limit: int, name: str) -> GeneratorType[Item]:
+        if not self.config.overlap:
+            return items
+        return run_ahead(items, limit, name, self.timings.waiting)
+
+    def _painted(self, number: int = 0, streams: int = 1) -> GeneratorType[Predictions]:
+        """What one of the streams paints: every so many batches one."""
+        batches = batch_frames(self.order, self.generator.batch_size)
+        for frames, template_frames in islice(batches, number, None, streams):
+            with self.timings.stage("batch", len(frames)):
+                batch = self.generator.batch(frames, template_frames)
+            with self.timings.stage("inference", len(frames)):
+                predictions = self.generator(batch)
+            yield predictions
+
+    def _composited(self, predictions: GeneratorType[Predictions]) -> GeneratorType[list[Frame]]:
+        with closing(predictions), self._compositor as compositor:
+            for window in gather(predictions, compositor.window_size):
+                with self.timings.stage("composite", len(window)):
+                    frames = compositor(window)
+                yield frames
+
+
+def choose_pixels(avatar: Avatar, config: RenderConfig, for_video: bool) -> Pixels:
+    """Layout of the template's frames: I420 where a video encoder takes them as they are."""
+    if config.pixels != "auto":
+        return config.pixels
+    even = avatar.width % 2 == 0 and avatar.height % 2 == 0
+    return "i420" if for_video and even and config.cache != "none" else "bgr"
+
+
+def gather(predictions: Iterable[Predictions], size: int) -> Iterator[Predictions]:
+    """Join predictions into windows of at least ``size`` frames; the last may be smaller.
+
+    The first windows are smaller too, so that the receiver gets to work early.
+    """
+    waiting: list[Predictions] = []
+    wanted = min(size, FIRST_WINDOW)
+    for prediction in predictions:
+        waiting.append(prediction)
+        if sum(len(p) for p in waiting) >= wanted:
+            yield _join(waiting)
+            waiting = []
+            wanted = min(size, 2 * wanted)
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(parts: list[Predictions]) -> Predictions:
+    return Predictions(
+        np.concatenate([p.frame_indices for p in parts]),
+        np.concatenate([p.template_indices for p in parts]),
+        np.concatenate([p.images for p in parts]),
+    )
+
+
+def iter_frames(
+    avatar: Avatar,
+    speech: Speech,
+    config: RenderConfig | None = None,
+    timings: Timings | None = None,
+) -> Iterator[Frame]:
+    """Yield the finished frames of a speech, in order.
+
+    Args:
+        avatar: from `load_avatar`.
+        speech: from `load_speech`.
+        config: default `RenderConfig()`.
+        timings: collects the time of each stage, where given.
+
+    Yields:
+        `Frame`, whose ``data`` is uint8 ``[H, W, 3]`` BGR and the receiver's own.
+
+    Raises:
+        NetworkError, ProviderError: see `OnnxNetwork`.
+        SpeechError: the speech is sound and the avatar has no audio encoder.
+    """
+    yield from FrameStream(avatar, speech, config, timings)
+
+
+@contextmanager
+def _closing_timed(sink: AnySink, timings: Timings) -> Iterator[AnySink]:
+    """A sink whose last work, once it has all frames, is a stage of its own."""
+    with sink:
+        yield sink
+        start = time.perf_counter()
+    timings.add("close", start, time.perf_counter(), 0)
+
+
+def _spare_inputs(path: str | Path, avatar: Avatar, speech: Speech) -> None:
+    """Refuse an output that is a file of the avatar or the speech."""
+    if not os.path.isfile(path):
+        return
+    inputs = (*avatar.source.files, avatar.generator, avatar.audio_encoder, avatar.path)
+    refuse_inputs(path, (speech.path, *inputs))
+    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(avatar.path))
+    if real.suffix.lower() != ".mp4" and real.is_relative_to(root):
+        raise OutputError(f"{path}: is a link to a file of the avatar ({real}).")
+
+
+def render(
+    avatar: Avatar,
+    speech: Speech,
+    path: str | Path,
+    config: RenderConfig | None = None,
+    progress: ProgressCallback | None = None,
+) -> RenderResult:
+    """Render a speech to a video with sound, or to a folder of frames.
+
+    Args:
+        avatar: from `load_avatar`.
+        speech: from `load_speech`.
+        path: ``NAME.mp4``, or a new folder's name. It appears only when complete; an error, an
+            interrupt or an exception from ``progress`` leaves what was there before.
+        config: default `RenderConfig()`.
+        progress: called with a `Progress` after every frame; the frame in it is valid until
+            the call returns.
+
+    Returns:
+        `RenderResult`.
+
+    Raises:
+        OutputError: the place cannot be written, or is one of the files that are read.
+        NetworkError, ProviderError, SpeechError: see `iter_frames`.
+    """
+    config = config or RenderConfig()
+    timings = Timings()
+    threads = plan_threads(config).encoder
+    aspect = avatar.sample_aspect_ratio
+    _spare_inputs(path, avatar, speech)
+    opened = open_sink(path, speech, avatar.spec.fps, config, threads, aspect)
+    with _closing_timed(opened, timings) as sink:
+        stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))
+        start = time.perf_counter()
+        with closing(iter(stream)) as frames:
+            for frame in frames:
+                with timings.stage("encode", 1):
+                    sink.write(frame.picture)
+                if progress is not None:
+                    elapsed = time.perf_counter() - start
+                    progress(Progress(frame.index + 1, len(stream), elapsed, frame))
+                stream.recycle(frame)
+    timings.finish(len(stream))
+    return RenderResult(
+        path=sink.path,
+        num_frames=len(stream),
+        timings=timings,
+        config=config,
+        provider=stream.generator.provider,
+        batching=stream.generator.batching,
+        notes=stream.notes,
+        shortfalls=stream.shortfalls,
+    )

@@ -1,0 +1,123 @@
+"""What this process may still take: RAM that is free, under the limits of its container too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from lipsync_nb.errors import AvatarError
+
+MOST_PIXELS = 100_000_000
+_BYTES_A_PIXEL = 6  # a picture in BGR, and the decoder's own
+_CGROUPS, _OWN_CGROUP, _MEMINFO = "/sys/fs/cgroup", "/proc/self/cgroup", "/proc/meminfo"
+_OWN_PAGES = "/proc/self/statm"
+_UNKNOWN = 1 << 62
+
+_Left = Callable[[Path], int | None]
+
+
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """RAM that is free or can be freed, by the system's word; very much where it gives none.
+
+    The least of what the machine has, of what each control group (a container, a batch job) that
+    holds this process has left, and of its own limit (``ulimit -v``). Formats: proc(5), and the
+    kernel's cgroup-v1 and cgroup-v2 documents.
+
+    Args:
+        root: where ``proc`` and ``sys`` are looked for.
+    """
+    found = [_of_machine(root), *_of_groups(root), _of_process(root)]
+    return min([value for value in found if value is not None], default=_UNKNOWN)
+
+
+def check_pixels(path: str | Path, width: int, height: int) -> None:
+    """Check a picture's size before it is decoded.
+
+    Raises:
+        AvatarError: it has too many pixels, or takes more memory than is free.
+    """
+    pixels, size = width * height, f"{width}x{height}"
+    if pixels > MOST_PIXELS:
+        most = MOST_PIXELS // 1_000_000
+        raise AvatarError(f"{path}: is {size} pixels, expected at most {most} million.")
+    needed, free = pixels * _BYTES_A_PIXEL, free_memory_bytes()
+    if needed > free:
+        found = f"{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+        raise AvatarError(f"{path}: is {size} pixels, which take {found}.")
+
+
+def _of_machine(root: Path) -> int | None:
+    with suppress(OSError, KeyError, ValueError):
+        text = _under(root, _MEMINFO).read_text(encoding="ascii")
+        values = dict(line.split(":", 1) for line in text.splitlines())
+        return int(values["MemAvailable"].split()[0]) * 1024
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of_process(root: Path) -> int | None:
+    """What is left of the addresses that this process may have; None: they are not limited."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return None
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(_under(root, _OWN_PAGES).read_text(encoding="ascii").split()[0])
+        return max(0, most - pages * os.sysconf("SC_PAGE_SIZE"))
+    return most
+
+
+def _of_groups(root: Path) -> list[int]:
+    """What is left in each control group, version 2 or 1, from this process's up to the root's."""
+    try:
+        lines = _under(root, _OWN_CGROUP).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            found += _left_in_parents(_under(root, _CGROUPS), path, _left_v2)
+        elif "memory" in controllers.split(","):
+            found += _left_in_parents(_under(root, _CGROUPS) / "memory", path, _left_v1)
+    return found
+
+
+def _left_in_parents(mount: Path, path: str, left: _Left) -> list[int]:
+    # In a container the path may be that of the host, whose groups are not to be seen here.
+    own = mount / path.lstrip("/")
+    folders = [own, *own.parents]
+    values = [left(folder) for folder in folders[: folders.index(mount) + 1]]
+    return [value for value in values if value is not None]
+
+
+def _left_v2(folder: Path) -> int | None:
+    return _left(folder, "memory.max", "memory.current", "inactive_file")
+
+
+def _left_v1(folder: Path) -> int | None:
+    names = "memory.limit_in_bytes", "memory.usage_in_bytes"
+    return _left(folder, *names, "total_inactive_file")
+
+
+def _left(folder: Path, limit: str, usage: str, freed: str) -> int | None:
+    """Limit less usage; pages of files that nobody used lately can be freed. None: no limit."""
+    try:
+        most = int((folder / limit).read_text(encoding="ascii"))
+        used = int((folder / usage).read_text(encoding="ascii"))
+        rows = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        stats = dict(row.split(" ", 1) for row in rows if " " in row)
+        return max(0, most - used + int(stats.get(freed, 0)))
+    except (OSError, ValueError):  # "max" is no number: there is no limit
+        return None
+
+
+def _under(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")

@@ -1,0 +1,384 @@
+"""Files and folders that show themselves only when they are complete, and where caches lie."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lipsync_nb.errors import OutputError
+
+PARTIAL = ".lipsync-partial-"
+CACHE_FOLDER = ".lipsync_nb"
+_TRIES = 100
+
+_in_the_making: set[Partial] = set()
+
+
+class Partial:
+    """A file or folder in the making, beside the place where it will stand.
+
+    Its name is short and cannot be guessed, it follows no link, and it has the rights that the
+    user's umask gives. While it is being made this process holds a lock on it, so that a later one
+    can tell what was left by a process that was killed: see `sweep`.
+
+    Args:
+        target: the final name; a link is followed to what it points to.
+        suffix: of the partial name.
+        is_folder: a folder is made instead of a file.
+        mode: rights of a folder, before the umask.
+
+    Attributes:
+        path: where to write.
+        target: the final name, without links.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(
+        self, target: str | Path, suffix: str = "", is_folder: bool = False, mode: int = 0o777
+    ) -> None:
+        self.target = Path(os.path.realpath(target))
+        sweep(self.target.parent)
+        self._process = os.getpid()
+        self.path, self._handle = _made(self.target.parent, suffix, is_folder, mode)
+        _in_the_making.add(self)
+        _watch_for_sigterm()
+
+    def put_in_place(self) -> None:
+        """Give it its final name: it is on the disk before, and then replaces what was there.
+
+        Raises:
+            OSError: it cannot be; then `discard` is still due.
+        """
+        with suppress(OSError):  # some file systems do not know it for folders
+            os.fsync(self._handle)
+        os.replace(self.path, self.target)
+        self._forget()
+
+    def discard(self) -> None:
+        """Remove it, as far as it is still there."""
+        _remove(self.path)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self in _in_the_making:
+            _in_the_making.discard(self)
+            os.close(self._handle)
+            _watch_no_more()
+
+    def discard_at_exit(self) -> None:
+        """Remove it, unless this is a fork of the process that makes it."""
+        if self._process == os.getpid():
+            self.discard()
+
+
+@atexit.register
+def discard_all() -> None:
+    """Remove all that this process has in the making, before it ends."""
+    for partial in list(_in_the_making):
+        partial.discard_at_exit()
+
+
+def _watch_for_sigterm() -> None:
+    """While something is in the making, a SIGTERM that nobody handles removes it, then kills.
+
+    Jupyter ends a busy kernel so. A process that has a handler of its own ends in its own way.
+    """
+    _replace_handler(signal.SIG_DFL, _discard_and_die)
+
+
+def _watch_no_more() -> None:
+    if not _in_the_making:
+        _replace_handler(_discard_and_die, signal.SIG_DFL)
+
+
+def _replace_handler(before: object, after: Any) -> None:
+    """Change the handler of SIGTERM from one to another, where this thread may and it is so."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is before:
+        signal.signal(signal.SIGTERM, after)
+
+
+def _discard_and_die(number: int, frame: object) -> None:
+    discard_all()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _made(parent: Path, suffix: str, is_folder: bool, mode: int) -> tuple[Path, int]:
+    """A new file or folder under a name of its own, and an open handle that holds its lock."""
+    for _ in range(_TRIES):
+        path = parent / f"{PARTIAL}{secrets.token_hex(6)}{suffix}"
+        try:
+            if is_folder:
+                os.mkdir(path, mode)
+                handle = os.open(path, os.O_RDONLY)
+            else:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        except FileExistsError:
+            continue
+        # Between its making and its locking another process may have swept it.
+        if _locked(handle) is not False and _is_same(handle, path):
+            return path, handle
+        os.close(handle)
+    raise FileExistsError(f"no free name in {parent}")
+
+
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+def _locked(handle: int) -> bool | None:
+    """Whether this process got the lock; None where the system has none."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    return False
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that are gone left in the making in a folder."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(PARTIAL):
+                _sweep_one(folder / name)
+
+
+def _sweep_one(path: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if _locked(handle):
+                _remove(path)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def complete_file(path: str | Path) -> Iterator[Path]:
+    """Entered while a file is written, under the name that it gives; then it gets its own.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    partial = Partial(path)
+    try:
+        yield partial.path
+        partial.put_in_place()
+    finally:
+        partial.discard()
+
+
+def write_file(path: str | Path, content: bytes) -> Path:
+    """Write a file at once.
+
+    Raises:
+        OutputError: it cannot be written; what was there before is still there.
+    """
+    try:
+        with complete_file(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return Path(path)
+
+
+def cannot_write(path: str | Path, error: Exception) -> OutputError:
+    """The sentence for an error of the system while an output was written."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return OutputError(f"{path}: cannot be written ({reason}).")
+
+
+def check_output(path: str | Path) -> Path:
+    """An output's path, told before the work where nothing can be written under it.
+
+    Raises:
+        OutputError: it is empty or no name, or its folder is not there or cannot be written in.
+    """
+    if not str(path):
+        raise OutputError("the output's name is empty, expected a file or folder name.")
+    path = Path(path)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise cannot_write(path, error) from error
+    parent = Path(os.path.realpath(path)).parent
+    if not parent.is_dir():
+        raise OutputError(f"{path}: its folder {parent} does not exist.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{path}: its folder {parent} is not writable.")
+    return path
+
+
+def check_output_file(path: str | Path) -> Path:
+    """`check_output` for a file.
+
+    Raises:
+        OutputError: see there; or something that is no file has this name.
+    """
+    path = check_output(path)
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "not a file"
+        raise OutputError(f"{path}: is {kind}, expected a file name.")
+    return path
+
+
+def refuse_inputs(path: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Tell, before it is overwritten, that an output is one of the files that are read.
+
+    Args:
+        path: of the output; links to a file are that file.
+        inputs: None where there is none; those that are not there do not matter.
+
+    Raises:
+        OutputError: it is.
+    """
+    for given in inputs:
+        if given is not None and _are_same(path, given):
+            raise OutputError(
+                f"{path}: is what is read ({given}), expected another name for the output."
+            )
+
+
+def _are_same(one: str | Path, other: str | Path) -> bool:
+    with suppress(OSError, ValueError):
+        return os.path.samefile(one, other)
+    return False
+
+
+@contextmanager
+def scratch_folder(needed_bytes: int = 0) -> Iterator[Path]:
+    """Entered while temporary files are needed: a folder of this user's alone.
+
+    What a process that was killed left is removed by the next that needs one.
+
+    Args:
+        needed_bytes: what must be free there.
+
+    Raises:
+        OutputError: it cannot be made, or there is no room.
+    """
+    try:
+        place = Path(tempfile.gettempdir())
+        if shutil.disk_usage(place).free < needed_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        partial = Partial(place / "scratch", is_folder=True, mode=0o700)
+    except OSError as error:
+        raise cannot_write("the folder for temporary files", error) from error
+    try:
+        yield partial.path
+    finally:
+        partial.discard()
+
+
+def user_cache_folders() -> list[Path]:
+    """Where this user's caches may lie, the first choice first.
+
+    ``LIPSYNC_NB_CACHE`` alone where set. Else ``lipsync_nb`` in the system's folder for users'
+    caches; and in the folder for temporary files, for users who have no home.
+    """
+    own = os.environ.get("LIPSYNC_NB_CACHE")
+    if own:
+        return [Path(own)]
+    base = os.environ.get("XDG_CACHE_HOME")
+    if not base and sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    elif not base and sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Caches")
+    home = base or os.path.expanduser("~/.cache")
+    # Without a home the tilde stays.
+    folders = [Path(home) / "lipsync_nb"] if os.path.isabs(home) else []
+    temporary = Path(tempfile.gettempdir()) / f"lipsync_nb-{_user()}"
+    return [*folders, temporary] if _is_own(temporary) else folders
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder that everybody could have laid there is this user's, or is not there."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return True
+    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return mine and stat.S_ISDIR(status.st_mode)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+
+
+def cache_folders(avatar: Path) -> list[Path]:
+    """Where prepared forms of an avatar may lie, the first choice first.
+
+    Beside the avatar's files, then in the user's caches; ``LIPSYNC_NB_CACHE`` alone where set, and
+    the user's caches alone for what belongs to this package.
+    """
+    root, package = Path(os.path.realpath(avatar)), Path(os.path.realpath(__file__)).parents[1]
+    place = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+    elsewhere = [folder / f"{root.name[:80]}-{place}" for folder in user_cache_folders()]
+    is_ours = root.is_relative_to(package) or root.is_relative_to(package.parent / "data")
+    if is_ours or os.environ.get("LIPSYNC_NB_CACHE"):
+        return elsewhere
+    beside = root / CACHE_FOLDER if root.is_dir() else root.parent / CACHE_FOLDER / root.name
+    return [beside, *elsewhere]
+
+
+def writable_folder(folders: Sequence[Path]) -> Path:
+    """The first of these that exists or can be made, and can be written in.
+
+    Raises:
+        OSError: none can.
+    """
+    failure: OSError = OSError("no folder can be written")
+    for folder in folders:
+        try:
+            _make(folder)
+            Partial(folder / "trial").discard()
+        except OSError as error:
+            failure = error
+            continue
+        return folder
+    raise failure
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; one for temporary files is for this user alone."""
+    for own in user_cache_folders()[-1:]:
+        if folder.is_relative_to(own) and own.parent == Path(tempfile.gettempdir()):
+            own.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)

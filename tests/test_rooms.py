@@ -1,0 +1,95 @@
+"""The package is a house of rooms: imports go down, in few steps, and no room is overfull."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import grimp
+import pytest
+from importlinter.cli import lint_imports
+
+import lipsync_nb
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(lipsync_nb.__file__).parent
+MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 460, 60, 16
+FILES = sorted(PACKAGE.rglob("*.py"))
+# Only these print or know widgets.
+FACES = ("cli", "widgets", "system/console.py")
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """What each module imports, whatever for: to run, for its types, or within a function."""
+    graph = grimp.build_graph("lipsync_nb", cache_dir=None)
+    modules = graph.modules - {"lipsync_nb"}
+    for below in ("avatar.avatar", "media.sound"):
+        graph.remove_import(importer="lipsync_nb.types.records", imported=f"lipsync_nb.{below}")
+    return {m: graph.find_modules_directly_imported_by(m) & modules for m in modules}
+
+
+def levels() -> dict[str, int]:
+    """How many imports lie one on top of the other below each module, itself included."""
+    found: dict[str, int] = {}
+
+    def level(module: str, above: tuple[str, ...]) -> int:
+        assert module not in above, f"a circle: {' -> '.join([*above, module])}"
+        if module not in found:
+            below = [level(name, (*above, module)) for name in imports()[module]]
+            found[module] = 1 + max(below, default=0)
+        return found[module]
+
+    for module in imports():
+        level(module, ())
+    return found
+
+
+def test_rooms_import_from_rooms_below_them() -> None:
+    """The contract is in pyproject.toml."""
+    found = lint_imports(str(ROOT / "pyproject.toml"), no_cache=True)
+    assert found == 0
+
+
+def test_there_are_no_circles_and_few_levels() -> None:
+    found = levels()
+    assert max(found.values()) <= MOST_LEVELS, sorted(found, key=found.__getitem__)[-5:]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_modules_and_functions_stay_small(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            docstring = ast.get_docstring(node) or ""
+            length = (node.end_lineno or 0) - node.lineno - docstring.count("\n")
+            assert length <= MOST_FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for f in FILES if not str(f.relative_to(PACKAGE)).startswith(FACES)],
+    ids=lambda f: str(f.relative_to(PACKAGE)),
+)
+def test_only_the_faces_print_or_know_widgets(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    calls = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    names = {a.name.split(".")[0] for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    names |= {(n.module or "").split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom)}
+    assert "print" not in calls
+    assert not names & {"ipywidgets", "IPython", "matplotlib"}
+
+
+def test_rooms_at_first_sight() -> None:
+    """A room says in a line what it is for."""
+    entries = [p for p in PACKAGE.iterdir() if not p.name.startswith("__") and p.name != "demo"]
+    assert len(entries) <= 14, sorted(p.name for p in entries)
+    for room in PACKAGE.rglob("__init__.py"):
+        docstring = ast.get_docstring(ast.parse(room.read_text(encoding="utf-8")))
+        assert docstring, f"{room.parent.name} has no docstring"
+
+
+def test_public_names_resolve_and_are_documented() -> None:
+    for name in lipsync_nb.__all__:
+        assert getattr(lipsync_nb, name).__doc__, name

@@ -420,7 +420,7 @@ class RenderConfig(Rich):
             >>> config = RenderConfig.auto(load_avatar("demo"))
         """
         # Loaded when it is asked for: records know nothing of what is measured with them.
-        tuning = importlib.import_module(".tuning", __package__)
+        tuning = importlib.import_module("lipsync_nb.experiments.tuning")
         config: RenderConfig = tuning.tuned_config(avatar)
         return config
 

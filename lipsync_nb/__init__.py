@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .types.rich import shown_by
 
 if TYPE_CHECKING:
+    from lipsync_nb.config.render_config import RenderConfig
+
     from .avatar.avatar import Avatar, demo_folder, demo_speeches, load_avatar
     from .avatar.cache import MemoryReport, Template
     from .cli.progress import BenchmarkBar, ProgressBar, TotalBar
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from .pipeline.frame_trace import Inside, InsideFrame
     from .pipeline.render import FrameStream, RenderResult, iter_frames, render
     from .pipeline.timing import Timings
-    from .types.records import Box, Frame, ModelSpec, Progress, RenderConfig, Speech
+    from .types.records import Box, Frame, ModelSpec, Progress, Speech
     from .widgets import ConfigForm, FrameViewer, Microscope, RunPanel, Studio, TimingView
 
 __version__ = "0.1.0"
@@ -48,7 +50,8 @@ _HOMES = {
     "pipeline.render": ("FrameStream", "RenderResult", "iter_frames", "render"),
     "config.presets": ("PRESETS", "preset"),
     "cli.progress": ("BenchmarkBar", "ProgressBar", "TotalBar"),
-    "types.records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
+    "config.render_config": ("RenderConfig",),
+    "types.records": ("Box", "Frame", "ModelSpec", "Progress", "Speech"),
     "experiments.memory": ("MemoryTable", "memory_table"),
     "experiments.precision": ("PrecisionComparison", "compare_precision", "quantize"),
     "experiments.profiling": ("NetworkProfile", "profile_network"),

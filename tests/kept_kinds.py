@@ -38,7 +38,7 @@ def rendered(folder: Path, feature_cache: str) -> Pictures:
 
 def tuned(_: Path) -> Pictures:
     """The configuration that was found last, or the defaults, as numbers."""
-    config = lnb.RenderConfig.auto()
+    config = tuning.last_tuned()
     assert config in (TUNED, lnb.RenderConfig())
     return []
 

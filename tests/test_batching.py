@@ -7,10 +7,11 @@ import plain_walk
 import pytest
 
 import lipsync_nb as lnb
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import AvatarError, ConfigError
 from lipsync_nb.pipeline.batches import audio_rows, iter_batches, template_order, visual_input
 from lipsync_nb.pipeline.compositing import composite_frame
-from lipsync_nb.types.records import SYNCTALK_328, Box, RenderConfig
+from lipsync_nb.types.records import SYNCTALK_328, Box
 
 
 @pytest.mark.parametrize("edges", ["zero", "repeat"])

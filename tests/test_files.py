@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import OutputError
 from lipsync_nb.media.video import iter_video
 from lipsync_nb.pipeline.sinks import open_sink
 from lipsync_nb.system import outputs as files
-from lipsync_nb.types.records import RenderConfig, Speech
+from lipsync_nb.types.records import Speech
 
 SILENT = Speech(features=np.zeros((3, 512), np.float32))
 

@@ -13,13 +13,14 @@ from builders import tiny_networks
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.face_boxes import read_landmarks
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import AvatarError, ConfigError, SpeechError
 from lipsync_nb.media.picture_files import read_picture
 from lipsync_nb.network.binding import activation_bytes
 from lipsync_nb.pipeline.batches import batch_within_memory
 from lipsync_nb.system.inputs import open_file, read_file
 from lipsync_nb.system.limits import check_pixels, free_memory_bytes
-from lipsync_nb.types.records import SYNCTALK_328, RenderConfig
+from lipsync_nb.types.records import SYNCTALK_328
 
 ROOT = Path(__file__).parents[1]
 # With so much address space as a process of its own may have, a part of the machine's memory.

@@ -14,7 +14,7 @@ import pytest
 from joblib import Parallel, delayed
 
 import lipsync_nb as lnb
-from lipsync_nb.types.records import RenderConfig
+from lipsync_nb.config.render_config import RenderConfig
 
 ROOT = Path(__file__).parents[1]
 SOMEBODY = "12345"

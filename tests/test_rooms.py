@@ -23,8 +23,6 @@ def imports() -> dict[str, set[str]]:
     """What each module imports, whatever for: to run, for its types, or within a function."""
     graph = grimp.build_graph("lipsync_nb", cache_dir=None)
     modules = graph.modules - {"lipsync_nb"}
-    for below in ("avatar.avatar", "media.sound"):
-        graph.remove_import(importer="lipsync_nb.types.records", imported=f"lipsync_nb.{below}")
     return {m: graph.find_modules_directly_imported_by(m) & modules for m in modules}
 
 

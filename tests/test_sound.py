@@ -16,10 +16,11 @@ import pytest
 from builders import speech_like, tone_speech
 
 import lipsync_nb as lnb
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import LipsyncError, NotFoundError, SpeechError
 from lipsync_nb.pipeline.audio_features import mel_spectrogram
 from lipsync_nb.pipeline.sinks import Mp4Sink
-from lipsync_nb.types.records import RenderConfig, Speech
+from lipsync_nb.types.records import Speech
 
 SAMPLE_FORMATS = ["u8", "s16", "s32", "flt", "dbl"]
 CODECS = {

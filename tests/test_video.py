@@ -15,10 +15,11 @@ from builders import tone_speech, write_video
 from videos import COUNT, ORIENTATIONS, number_in, set_matrix, write_coded
 
 import lipsync_nb as lnb
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import AvatarError, OutputError
 from lipsync_nb.media.video import VideoFile, iter_video
 from lipsync_nb.pipeline.sinks import ImageFolderSink, Mp4Sink, open_sink
-from lipsync_nb.types.records import ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import ImageArray, Speech
 
 
 def picture(width: int, height: int, shift: int = 0) -> ImageArray:

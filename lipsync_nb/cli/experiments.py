@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.system.console import tell
 from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_folder
-from lipsync_nb.types.records import RenderConfig, Speech, option_choices
+from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import Rich
 
 from .progress import BenchmarkBar, TotalBar

@@ -14,10 +14,11 @@ from dataclasses import Field, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import LipsyncError
 from lipsync_nb.system.console import leave_console, prepare_console, say, tell
 from lipsync_nb.system.outputs import discard_all
-from lipsync_nb.types.records import SYNCTALK_328, RenderConfig, Speech, option_choices
+from lipsync_nb.types.records import SYNCTALK_328, Speech
 
 from .experiments import add_commands
 from .progress import ProgressBar

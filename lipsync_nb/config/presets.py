@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
-from lipsync_nb.types.records import RenderConfig
 
 _PLAIN = RenderConfig(
     batch_size=1,

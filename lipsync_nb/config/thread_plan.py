@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lipsync_nb.types.records import RenderConfig
+from lipsync_nb.config.render_config import RenderConfig
 
 
 @dataclass(frozen=True)

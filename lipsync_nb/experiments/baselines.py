@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.cache import Template
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.network.inference import Generator, audio_encoder
 from lipsync_nb.pipeline.audio_features import speech_features
@@ -28,7 +29,6 @@ from lipsync_nb.types.records import (
     Predictions,
     Progress,
     ProgressCallback,
-    RenderConfig,
     Speech,
 )
 

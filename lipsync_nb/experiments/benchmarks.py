@@ -11,9 +11,10 @@ from typing import Any
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.presets import PRESETS, preset
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import BenchmarkError, ConfigError
 from lipsync_nb.pipeline.timing import StageRow
-from lipsync_nb.types.records import RenderConfig, Speech
+from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
 
 from .baselines import ORIGIN_STAGES

@@ -14,13 +14,14 @@ import av
 import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import NotFoundError, RegressionError
 from lipsync_nb.media.containers import open_alone
 from lipsync_nb.media.imaging import read_image, shrunk, write_image
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.pipeline.timing import Timings
 from lipsync_nb.system.outputs import cannot_write
-from lipsync_nb.types.records import ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import ImageArray, Speech
 from lipsync_nb.types.rich import RichResult
 
 from .quality import mouth_of, psnr_db

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import available_cores, plan_threads
 from lipsync_nb.network.inference import Generator, audio_encoder
 from lipsync_nb.pipeline.audio_features import speech_features
@@ -16,7 +17,7 @@ from lipsync_nb.pipeline.batches import iter_batches, template_order
 from lipsync_nb.pipeline.render import FrameStream, render
 from lipsync_nb.pipeline.timing import Lane, StageRow, Timings
 from lipsync_nb.system.outputs import scratch_folder
-from lipsync_nb.types.records import Progress, ProgressCallback, RenderConfig, Speech
+from lipsync_nb.types.records import Progress, ProgressCallback, Speech
 
 from .baselines import ORIGIN_STAGES, render_origin
 from .environment import PeakMemory

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from lipsync_nb.avatar.avatar import Avatar, demo_folder
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError, NetworkError, SpeechError
 from lipsync_nb.network.inference import audio_encoder
 from lipsync_nb.network.integers import weight_bits
@@ -25,7 +26,7 @@ from lipsync_nb.pipeline.audio_features import speech_features
 from lipsync_nb.pipeline.generation import calibration_feeds, generator_source
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_folder, write_file
-from lipsync_nb.types.records import AnyArray, FloatArray, ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import AnyArray, FloatArray, ImageArray, Speech
 from lipsync_nb.types.rich import RichResult
 
 from .measuring import Meter, Run, RunProgress, Spread

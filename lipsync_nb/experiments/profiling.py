@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.network.inference import Session, random_feeds
@@ -18,7 +19,7 @@ from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.pipeline.generation import network_of_a_frame, why_not_fused
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.system.outputs import scratch_folder
-from lipsync_nb.types.records import AnyArray, RenderConfig, Speech
+from lipsync_nb.types.records import AnyArray, Speech
 from lipsync_nb.types.rich import RichResult
 
 _KERNEL = "_kernel_time"

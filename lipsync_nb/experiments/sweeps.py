@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError, ConfigError, LipsyncError
 from lipsync_nb.system.outputs import check_output_file
-from lipsync_nb.types.records import Progress, RenderConfig, Speech
+from lipsync_nb.types.records import Progress, Speech
 from lipsync_nb.types.rich import RichResult
 
 from .environment import environment

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.system.kept_files import (
@@ -26,7 +27,7 @@ from lipsync_nb.system.kept_files import (
     trusted_owners,
 )
 from lipsync_nb.system.outputs import user_cache_folders
-from lipsync_nb.types.records import FEATURE_SIZE, Progress, RenderConfig, Speech
+from lipsync_nb.types.records import FEATURE_SIZE, Progress, Speech
 from lipsync_nb.types.rich import RichResult
 
 from .environment import environment
@@ -104,13 +105,8 @@ def autotune(
     return result
 
 
-def tuned_config(avatar: Avatar | None = None) -> RenderConfig:
-    """The configuration that `autotune` finds for an avatar; without one, the last that it found.
-
-    Where nothing was found yet, the defaults.
-    """
-    if avatar is not None:
-        return autotune(avatar).config
+def last_tuned() -> RenderConfig:
+    """The configuration that `autotune` found last on this machine; else the defaults."""
     found = _remembered("last")
     return RenderConfig() if found is None else found.config
 

@@ -20,7 +20,7 @@ import soxr
 
 from lipsync_nb.errors import NotFoundError, SpeechError
 from lipsync_nb.system.inputs import open_file, what_it_is
-from lipsync_nb.types.records import AnyArray, FloatArray
+from lipsync_nb.types.records import AnyArray, FloatArray, SoundFile
 
 from .containers import open_alone
 from .sound_times import (
@@ -135,7 +135,7 @@ def _not_decodable(name: str, error: Exception) -> SpeechError:
 class _Reader:
     """What ffmpeg may do with a recording: read it, and move in it. It never sees a name."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: SoundFile) -> None:
         self._recording, self._position = recording, 0
 
     def read(self, count: int) -> bytes:
@@ -216,7 +216,7 @@ class Decoded:
         SpeechError: nothing in it can be decoded as sound, or a sample is not finite.
     """
 
-    recording: Recording
+    recording: SoundFile
     seconds: float = 0.0
     lost_packets: int = 0
     lost_seconds: float = 0.0
@@ -403,7 +403,7 @@ def resampled(
         yield rest
 
 
-def first_block(recording: Recording) -> Block:
+def first_block(recording: SoundFile) -> Block:
     """The first sound of a recording.
 
     Raises:

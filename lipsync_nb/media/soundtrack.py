@@ -9,9 +9,9 @@ from typing import Any
 import av
 import numpy as np
 
-from lipsync_nb.types.records import SAMPLE_RATE, FloatArray, Speech
+from lipsync_nb.types.records import SAMPLE_RATE, FloatArray, SoundFile, Speech
 
-from .sound import Decoded, Recording, first_block, resampled
+from .sound import Decoded, first_block, resampled
 
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
@@ -71,7 +71,7 @@ def _sound_of(speech: Speech) -> tuple[int, int, Generator[FloatArray, None, Non
     return rate, channels, resampled(Decoded(speech.sound), rate, channels)
 
 
-def _form_of(sound: Recording) -> tuple[int, int]:
+def _form_of(sound: SoundFile) -> tuple[int, int]:
     first = first_block(sound)
     rate = first.rate if first.rate in AAC_SAMPLE_RATES else 48_000
     return rate, 1 if len(first.samples) == 1 else 2

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.media.imaging import coloured, encode_picture, outlined, read_image, shrunk
 from lipsync_nb.pipeline.audio_features import mel_spectrogram
 from lipsync_nb.pipeline.frame_trace import InsideFrame
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.pipeline.timing import Timings
-from lipsync_nb.types.records import SAMPLE_RATE, Box, ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import SAMPLE_RATE, Box, ImageArray, Speech
 
 from . import charts
 from .markup import Markup, element, joined

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.media.imaging import resize
 from lipsync_nb.network.inference import Generator, audio_encoder
-from lipsync_nb.types.records import Box, FloatArray, ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import Box, FloatArray, ImageArray, Speech
 from lipsync_nb.types.rich import Rich
 
 from .audio_features import speech_features

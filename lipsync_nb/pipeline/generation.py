@@ -15,6 +15,7 @@ import onnx
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.cache import Template
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan, plan_threads
 from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
 from lipsync_nb.network.binding import input_names
@@ -39,14 +40,7 @@ from lipsync_nb.network.splitting import Edge, edges_of
 from lipsync_nb.network.store import Files, NetworkStore, Result
 from lipsync_nb.system.kept_files import trusted_owners
 from lipsync_nb.system.outputs import cache_folders
-from lipsync_nb.types.records import (
-    FEATURE_SIZE,
-    AnyArray,
-    Batch,
-    FloatArray,
-    IndexArray,
-    RenderConfig,
-)
+from lipsync_nb.types.records import FEATURE_SIZE, AnyArray, Batch, FloatArray, IndexArray
 
 from .audio_features import load_speech
 from .batches import make_batch

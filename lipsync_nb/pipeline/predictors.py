@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from lipsync_nb.avatar.cache import Template
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import (
@@ -22,14 +23,7 @@ from lipsync_nb.network.inference import (
     first_provider,
     generator_inputs,
 )
-from lipsync_nb.types.records import (
-    AnyArray,
-    Batch,
-    FloatArray,
-    IndexArray,
-    Predictions,
-    RenderConfig,
-)
+from lipsync_nb.types.records import AnyArray, Batch, FloatArray, IndexArray, Predictions
 
 from .batches import USUAL_BATCH, batch_within_memory, make_batch
 from .feature_cache import FeatureCache

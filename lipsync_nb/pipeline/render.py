@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.errors import OutputError
 from lipsync_nb.network.inference import audio_encoder
@@ -26,7 +27,6 @@ from lipsync_nb.types.records import (
     Predictions,
     Progress,
     ProgressCallback,
-    RenderConfig,
     Speech,
 )
 from lipsync_nb.types.rich import Rich

@@ -14,6 +14,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange
 
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import OutputError
 from lipsync_nb.media.imaging import (
     bgr_to_i420,
@@ -30,7 +31,7 @@ from lipsync_nb.system.outputs import (
     check_output_file,
     refuse_inputs,
 )
-from lipsync_nb.types.records import ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import ImageArray, Speech
 
 _BT709 = 1
 _SQUARE = Fraction(1)

@@ -10,9 +10,9 @@ import traitlets
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.presets import PRESETS
+from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.notebook import charts
-from lipsync_nb.types.records import RenderConfig, option_choices
 
 from .panel import Panel
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import LipsyncError
 from lipsync_nb.pipeline.render import RenderResult, render
-from lipsync_nb.types.records import Progress, RenderConfig, Speech
+from lipsync_nb.types.records import Progress, Speech
 
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 

@@ -7,10 +7,11 @@ from typing import Any
 import ipywidgets as widgets
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.displays import inside_parts
 from lipsync_nb.pipeline.frame_trace import Inside
-from lipsync_nb.types.records import RenderConfig, Speech
+from lipsync_nb.types.records import Speech
 
 from .panel import Panel
 

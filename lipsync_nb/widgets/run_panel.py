@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from lipsync_nb.avatar.avatar import Avatar, demo_speeches, load_avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import LipsyncError, SpeechError
 from lipsync_nb.media.imaging import encode_picture, shrunk
 from lipsync_nb.notebook import charts
@@ -17,7 +18,7 @@ from lipsync_nb.notebook.displays import video_html
 from lipsync_nb.pipeline.audio_features import load_speech
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.system.outputs import cannot_write, scratch_folder
-from lipsync_nb.types.records import Progress, RenderConfig, Speech
+from lipsync_nb.types.records import Progress, Speech
 
 from .job import RenderJob
 from .panel import Panel

@@ -10,8 +10,9 @@ from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import ExecutionInfo
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.pipeline.render import RenderResult
-from lipsync_nb.types.records import RenderConfig, Speech
+from lipsync_nb.types.records import Speech
 
 from .form import ConfigForm
 from .microscope import Microscope

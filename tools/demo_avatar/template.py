@@ -14,8 +14,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.pipeline.sinks import Mp4Sink
-from lipsync_nb.types.records import ImageArray, RenderConfig, Speech
+from lipsync_nb.types.records import ImageArray, Speech
 
 from .presenter import FPS, NUM_FRAMES, MouthState, draw_frame, face_box, template_pose
 from .synthesis import HELD_OUT_VOICE, SpokenClip, synthesise

@@ -1,0 +1,187 @@
+"""How to render: every choice is a field, with its help text and limits."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+import numpy as np
+
+from lipsync_nb.errors import ConfigError
+from lipsync_nb.types.arrays import shown
+from lipsync_nb.types.rich import Rich
+
+
+def _option(default: Any, text: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True)
+class RenderConfig(Rich):
+    """How to render. Every field carries its help text, group and limits in its metadata.
+
+    Raises:
+        ConfigError: a value is of another type, out of range or not among the choices.
+
+    Example:
+        >>> RenderConfig(batch_size=8, n_jobs=2).batch_size
+        8
+    """
+
+    batch_size: int = _option(
+        0,
+        "frames the generator gets at once (0: 1 on the CPU, 4 on a GPU)",
+        min=0,
+        max=256,
+        group="speed",
+    )
+    n_jobs: int = _option(
+        1, "joblib workers that composite frames (-1: one a core)", min=-1, max=256, group="speed"
+    )
+    order: Literal["pingpong", "index"] = _option(
+        "pingpong",
+        "template frame of output frame i: to and fro, or i itself, wrapping around",
+        group="template",
+    )
+    audio_edges: Literal["zero", "repeat"] = _option(
+        "zero",
+        "feature rows before the first and after the last: zeros, or the edge row",
+        group="template",
+    )
+    provider: Literal["auto", "cpu", "cuda"] = _option(
+        "auto", "ONNX Runtime's execution provider; auto takes CUDA where it loads", group="network"
+    )
+    num_threads: int = _option(
+        0,
+        "threads of the network on the CPU, of all streams (0: as the threads policy says)",
+        min=0,
+        max=256,
+        group="speed",
+    )
+    streams: int = _option(
+        0,
+        "batches that run through the network at the same time, each on its share of the threads "
+        "(0: on the CPU one a thread where stages overlap, else one)",
+        min=0,
+        max=256,
+        group="speed",
+    )
+    threads: Literal["auto", "each"] = _option(
+        "auto",
+        "auto shares the cores among ONNX Runtime, OpenCV, x264 and joblib; with each of them "
+        "takes what it takes by itself",
+        group="speed",
+    )
+    cache: Literal["none", "memory", "mmap"] = _option(
+        "memory",
+        "where template frames are kept: none reopens the files for every frame, memory holds "
+        "them in RAM, mmap maps files that are prepared once",
+        group="template",
+    )
+    pixels: Literal["auto", "bgr", "i420"] = _option(
+        "auto",
+        "how template frames are kept; auto takes i420 for a video of even size, else bgr",
+        group="template",
+    )
+    overlap: bool = _option(
+        True,
+        "inference, compositing and encoding work at the same time, on different batches",
+        group="speed",
+    )
+    prepare: bool = _option(
+        True, "simplify the network's graph once and keep the result", group="network"
+    )
+    fuse: bool = _option(
+        True,
+        "compute the layers on large pictures row by row, in code compiled for this processor "
+        "(fp32 on the CPU, one thread a stream)",
+        group="network",
+    )
+    feature_cache: Literal["auto", "on", "off"] = _option(
+        "auto",
+        "keep what the network computes from a template frame alone; auto where frames recur",
+        group="network",
+    )
+    feature_cache_mb: int = _option(
+        4096,
+        "RAM that these features may take, in MB of 1,000,000 bytes",
+        min=0,
+        max=1_000_000,
+        group="network",
+    )
+    feature_dtype: Literal["float32", "float16"] = _option(
+        "float32",
+        "how the features are kept; float16 halves them, with tiny differences",
+        group="network",
+    )
+    precision: Literal["fp32", "fp16", "int8"] = _option(
+        "fp32",
+        "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA",
+        group="network",
+    )
+    int8_layers: Literal["pictures", "all"] = _option(
+        "pictures",
+        "what int8 turns into 8 bits: the layers that work on pictures, or all; with those of the "
+        "sound too a few frames show teeth between lips that FP32 closes",
+        group="network",
+    )
+    warmup: Literal["apart", "included"] = _option(
+        "apart",
+        "first runs of the network: on a trial batch beforehand, or in the first frames",
+        group="speed",
+    )
+    pad_last_batch: bool = _option(
+        True,
+        "fill the last batch up to the full size, so that no new shape has to be set up",
+        group="speed",
+    )
+    max_frames: int = _option(
+        0, "stop after so many frames (0: the whole speech)", min=0, max=10**9, group="template"
+    )
+    image_format: Literal["jpg", "png"] = _option(
+        "jpg", "pictures of a folder of frames", group="output"
+    )
+    jpeg_quality: int = _option(95, "quality of JPEG frames", min=1, max=100, group="output")
+    crf: int = _option(
+        18, "H.264 quality: 0 is lossless, 51 the smallest file", min=0, max=51, group="output"
+    )
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
+        _option("superfast", "H.264 encoder's trade of speed for size", group="output")
+    )
+    audio_bitrate: int = _option(
+        128_000, "AAC bits a second of the sound track", min=16_000, max=512_000, group="output"
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check_option(option, getattr(self, option.name))
+        if self.n_jobs == 0:
+            raise ConfigError("n_jobs: found 0, expected 1 or more, or -1 for one a core.")
+        if self.precision != "fp32" and not self.prepare:
+            raise ConfigError(f"prepare: found False, expected True for {self.precision}.")
+
+
+@functools.cache
+def option_choices(name: str) -> tuple[str, ...]:
+    """The values that a field of `RenderConfig` may take, or none if it is a number."""
+    return get_args(get_type_hints(RenderConfig)[name])
+
+
+def _check_option(option: Field[Any], value: Any) -> None:
+    name, choices = option.name, option_choices(option.name)
+    if choices and not (isinstance(value, str) and value in choices):
+        raise ConfigError(f"{name}: found {shown(value)}, expected one of {', '.join(choices)}.")
+    if choices:
+        return
+    if isinstance(option.default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: found {shown(value)}, expected True or False.")
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ConfigError(f"{name}: found {shown(value)}, expected a whole number.")
+    low, high = option.metadata.get("min"), option.metadata.get("max")
+    if low is not None and value < low:
+        raise ConfigError(f"{name}: found {shown(value)}, expected at least {low}.")
+    if high is not None and value > high:
+        raise ConfigError(f"{name}: found {shown(value)}, expected at most {high}.")

@@ -18,6 +18,7 @@ from lipsync_nb.experiments.benchmarks import Benchmark
 from lipsync_nb.experiments.golden import Fact, FactTable, Limits, compare_frames
 from lipsync_nb.experiments.measuring import Run, Spread
 from lipsync_nb.experiments.memory import MemoryRow, MemoryTable
+from lipsync_nb.experiments.precision import PrecisionRow
 from lipsync_nb.experiments.profiling import NetworkProfile, OperatorRow
 from lipsync_nb.experiments.quality import Likeness
 from lipsync_nb.experiments.sweeps import SweepRow
@@ -77,8 +78,8 @@ def precision_of(precision: str, reason: str = "") -> lnb.PrecisionComparison:
     runs = (run_of(""),)
     pictures = np.zeros((1, 320, 320, 3), np.uint8)
     good = Likeness(100.0, 1.0, 0, 0)
-    first: Any = lnb.precision.PrecisionRow(precision, 1, runs, good, None, pictures, "")  # type: ignore[arg-type]
-    other: Any = lnb.precision.PrecisionRow("int8", reason=reason or "None.")
+    first: Any = PrecisionRow(precision, 1, runs, good, None, pictures, "")  # type: ignore[arg-type]
+    other: Any = PrecisionRow("int8", reason=reason or "None.")
     return lnb.PrecisionComparison((first, other), (0,))
 
 

@@ -19,6 +19,7 @@ from lipsync_nb.network.inference import Session, random_feeds
 from lipsync_nb.network.integers import LARGEST, is_exact, weight_bits
 from lipsync_nb.network.preparation import Arithmetic, prepare_whole
 from lipsync_nb.network.requantizing import share_concat_ranges
+from lipsync_nb.network.row_fusion.emitter import lanes  # noqa: F401 - for the script
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.network.unet328 import generator_onnx, random_state
 

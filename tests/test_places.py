@@ -122,7 +122,7 @@ def tried(trace: Path) -> list[str]:
 
 
 def test_importing_changes_nothing_in_the_environment() -> None:
-    code = "import os; before = dict(os.environ); import lipsync_nb.inference; "
+    code = "import os; before = dict(os.environ); import lipsync_nb.network.inference; "
     code += "print(before == dict(os.environ))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import LipsyncError
@@ -40,10 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C, SIGTERM or SIGHUP. A console that is closed, full or read no further changes none
         of these.
     """
+    return _main(arguments, is_last=False)
+
+
+def run() -> NoReturn:
+    """`main` for a process of its own: nothing disturbs its end."""
+    sys.exit(_main(None, is_last=True))
+
+
+def _main(arguments: Sequence[str] | None, is_last: bool) -> int:
     prepare_console()
     try:
         options = _parser().parse_args(arguments)
-        with _ended_in_order() as told:
+        with _ended_in_order(is_last) as told:
             return _run(options, told)
     except _Ended as end:
         return 128 + end.number
@@ -103,10 +112,13 @@ class _Ended(BaseException):
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[threading.Event]:
-    """A signal ends the body with `_Ended`; from then on, one more ends the process at once.
+def _ended_in_order(is_last: bool) -> Iterator[threading.Event]:
+    """A signal ends the body with `_Ended`; until it has ended, one more ends the process at once.
 
     In the main thread alone, and not for signals that are ignored, as SIGHUP under ``nohup``.
+
+    Args:
+        is_last: the process ends after the body; nobody need end it once more.
 
     Yields:
         To be set when it was said how the command ended.
@@ -117,32 +129,30 @@ def _ended_in_order() -> Iterator[threading.Event]:
         return
 
     def end(number: int, frame: object) -> None:
-        for other in before:
-            signal.signal(other, end_at_once)
+        _handle(dict.fromkeys(before, end_at_once))
         raise _Ended(number)
 
     def end_at_once(number: int, frame: object) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
+        _handle(dict.fromkeys(before, signal.SIG_IGN))
         discard_all()
         if not told.is_set():
             say(f"{_ENDINGS[signal.Signals(number)]}, ended at once.", is_below=True)
         os._exit(128 + number)
 
     before = {n: signal.getsignal(n) for n in _ENDINGS if signal.getsignal(n) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, end)
+    _handle(dict.fromkeys(before, end))
     try:
         yield told
     except _Ended:
-        raise  # On the way out, which may take a while: the handlers stay.
-    except BaseException:
-        _restore(before)
+        _handle(dict.fromkeys(before, signal.SIG_IGN) if is_last else before)
         raise
-    _restore(before)
+    except BaseException:
+        _handle(before)
+        raise
+    _handle(before)
 
 
-def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+def _handle(handlers: Mapping[signal.Signals, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -265,4 +275,4 @@ def _report(result: RenderResult) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

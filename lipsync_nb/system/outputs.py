@@ -53,10 +53,32 @@ class Partial:
     ) -> None:
         self.target = Path(os.path.realpath(target))
         sweep(self.target.parent)
-        self._process = os.getpid()
-        self.path, self._handle = _made(self.target.parent, suffix, is_folder, mode)
-        _in_the_making.add(self)
+        self._process, self._handle = os.getpid(), -1
+        self.path = self.target.parent
         _watch_for_sigterm()
+        for _ in range(_TRIES):
+            if self._make(suffix, is_folder, mode):
+                return
+        raise FileExistsError(f"no free name in {self.target.parent}")
+
+    def _make(self, suffix: str, is_folder: bool, mode: int) -> bool:
+        """Make it under a name of its own, and lock it; False where the name was not free."""
+        self.path = self.target.parent / f"{PARTIAL}{secrets.token_hex(6)}{suffix}"
+        # Noted before it is there: a signal may come at any moment.
+        _in_the_making.add(self)
+        try:
+            self._handle = _opened(self.path, is_folder, mode)
+        except FileExistsError:
+            self._forget()
+            return False
+        except OSError:
+            self.discard()
+            raise
+        # Between its making and its locking another process may have swept it.
+        if _locked(self._handle) is not False and _is_same(self._handle, self.path):
+            return True
+        self._forget()
+        return False
 
     def put_in_place(self) -> None:
         """Give it its final name: it is on the disk before, and then replaces what was there.
@@ -77,7 +99,8 @@ class Partial:
     def _forget(self) -> None:
         if self in _in_the_making:
             _in_the_making.discard(self)
-            os.close(self._handle)
+            if self._handle >= 0:
+                os.close(self._handle)
             _watch_no_more()
 
     def discard_at_exit(self) -> None:
@@ -119,23 +142,12 @@ def _discard_and_die(number: int, frame: object) -> None:
     os.kill(os.getpid(), number)
 
 
-def _made(parent: Path, suffix: str, is_folder: bool, mode: int) -> tuple[Path, int]:
-    """A new file or folder under a name of its own, and an open handle that holds its lock."""
-    for _ in range(_TRIES):
-        path = parent / f"{PARTIAL}{secrets.token_hex(6)}{suffix}"
-        try:
-            if is_folder:
-                os.mkdir(path, mode)
-                handle = os.open(path, os.O_RDONLY)
-            else:
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        except FileExistsError:
-            continue
-        # Between its making and its locking another process may have swept it.
-        if _locked(handle) is not False and _is_same(handle, path):
-            return path, handle
-        os.close(handle)
-    raise FileExistsError(f"no free name in {parent}")
+def _opened(path: Path, is_folder: bool, mode: int) -> int:
+    """A new file or folder, opened; gives the handle."""
+    if not is_folder:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+    os.mkdir(path, mode)
+    return os.open(path, os.O_RDONLY)
 
 
 _BINARY = getattr(os, "O_BINARY", 0)

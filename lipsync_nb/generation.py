@@ -23,11 +23,9 @@ from .features import FeatureCache, FeaturePlan, plan_features
 from .files import cache_folders
 from .fusion import FusedNetwork
 from .inference import (
-    CPU,
     Generator,
     PreparedNetwork,
     Session,
-    first_provider,
     generator_inputs,
     generator_output,
     to_images,
@@ -49,6 +47,7 @@ from .painters import (
     within_memory,
 )
 from .preparation import Arithmetic, prepare_halves, prepare_whole
+from .providers import CPU, first_provider
 from .records import (
     FEATURE_SIZE,
     AnyArray,

@@ -14,15 +14,14 @@ from .batching import USUAL_BATCH, batch_within_memory, make_batch
 from .cache import Template
 from .features import FeatureCache
 from .inference import (
-    CPU,
     Generator,
     PreparedNetwork,
     Session,
     check_numbers,
-    first_provider,
     generator_inputs,
 )
 from .network_files import read_network
+from .providers import CPU, first_provider
 from .records import AnyArray, Batch, FloatArray, IndexArray, Predictions, RenderConfig
 from .threads import ThreadPlan
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import av
 import numpy as np
-from joblib import Parallel, delayed
 
 from .cache import ReopenedFrames, StoredFrame, patch_of, patch_view
 from .errors import AvatarError
 from .imaging import Turn, bgr_to_i420
 from .picture_files import read_picture
 from .records import SYNCTALK_328, Box, ImageArray, Pixels
+from .threads import available_cores
 from .timeline import frames_on_screen, mean_rate
 from .video import VIDEO_SUFFIXES, VideoFile
 
@@ -264,19 +265,8 @@ def _planar_picture(item: tuple[Path, Box]) -> StoredFrame:
 
 
 def _in_parallel(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Read in windows; errors come back as values, so that no worker is left behind."""
+    """Read in windows, with a thread a core."""
     waiting = iter(items)
-    attempt = delayed(partial(_try, read))
-    with Parallel(n_jobs=-1, prefer="threads") as parallel:
+    with ThreadPoolExecutor(available_cores(), "pictures") as pool:
         while window := list(islice(waiting, _WINDOW)):
-            for result in parallel(attempt(item) for item in window):
-                if isinstance(result, AvatarError):
-                    raise result
-                yield result
-
-
-def _try(read: Callable[[Item], Result], item: Item) -> Result | AvatarError:
-    try:
-        return read(item)
-    except AvatarError as error:
-        return error
+            yield from pool.map(read, window)

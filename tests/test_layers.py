@@ -20,6 +20,7 @@ LAYERS = [
         "runtime",
         "providers",
         "quiet",
+        "workers",
         "rich",
         "records",
         "timing",

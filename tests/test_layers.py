@@ -89,6 +89,7 @@ LAYERS = [
     {"report"},
     {"cli_experiments"},
     {"cli"},
+    {"__main__"},
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 # Within a layer, only these lean on a neighbour: words and tools that the others build on.
@@ -105,6 +106,7 @@ NEIGHBOURS = {
     ("limits", "errors"),
     ("providers", "errors"),
     ("providers", "runtime"),
+    ("runtime", "errors"),
     ("picture_files", "containers"),
     ("threads", "records"),
     ("presets", "errors"),
@@ -182,7 +184,7 @@ def test_modules_and_functions_stay_small(module: str) -> None:
             assert length <= 60, f"{module}.{node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) < len(LAYERS) - 2])
+@pytest.mark.parametrize("module", [m for m in MODULES if layer_of(m) < len(LAYERS) - 3])
 def test_only_the_faces_print_or_know_widgets(module: str) -> None:
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
     calls = {

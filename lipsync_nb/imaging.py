@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +72,15 @@ def crop_face(frame: ImageArray, box: Box, size: int, interpolation: str) -> Ima
     return resize(frame[box.rows, box.columns], size, size, interpolation)
 
 
+# OpenCV 4 has these functions at its top.
+_log: Any = getattr(cv2.utils, "logging", cv2)
+_SILENT = 0
+
+
 def _silence_opencv() -> Undo:
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    return partial(cv2.utils.logging.setLogLevel, level)
+    level = _log.getLogLevel()
+    _log.setLogLevel(_SILENT)
+    return partial(_log.setLogLevel, level)
 
 
 # What OpenCV's codecs find is told by an error of ours; its lines on the console say less.

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,7 +62,7 @@ def state():
 LIBRARIES = {
     "numpy": lambda np: [np.geterr(), np.geterrcall(), np.get_printoptions()],
     "opencv": lambda cv2: [
-        cv2.getNumThreads(), cv2.utils.logging.getLogLevel(), cv2.useOptimized(),
+        cv2.getNumThreads(), getattr(cv2.utils, "logging", cv2).getLogLevel(), cv2.useOptimized(),
     ],
     "av": lambda log: log.get_level(),
 }
@@ -91,6 +92,9 @@ for precision in ("int8", "fp16"):
     compare(f"quantize {precision}", before, state())
 """
 STEPS = 8
+# OpenCV 4 has these functions at its top.
+LOG: Any = getattr(cv2.utils, "logging", cv2)
+INFO = 4
 
 
 def test_the_process_is_as_before(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
@@ -166,7 +170,7 @@ def test_two_threads_that_leave_in_the_order_they_came_leave_nothing() -> None:
     """The first to come leaves first: what each found by itself is not what was there."""
     root, filters = logging.getLogger(), warnings.filters[:]
     before = root.level, root.disabled, root.filters[:], root.handlers[:]
-    level = cv2.utils.logging.getLogLevel()
+    level = LOG.getLogLevel()
     came, left = threading.Event(), threading.Event()
 
     def first() -> None:
@@ -186,7 +190,7 @@ def test_two_threads_that_leave_in_the_order_they_came_leave_nothing() -> None:
         thread.join()
     assert left.is_set()
     assert (root.level, root.disabled, root.filters, root.handlers) == before
-    assert (warnings.filters, cv2.utils.logging.getLogLevel()) == (filters, level)
+    assert (warnings.filters, LOG.getLogLevel()) == (filters, level)
 
 
 def test_two_threads_may_quantise_at_once(avatar: lnb.Avatar) -> None:
@@ -211,10 +215,10 @@ def test_two_threads_may_quantise_at_once(avatar: lnb.Avatar) -> None:
 def test_broken_pictures_are_quiet_and_opencv_stays_as_it_was(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    level = cv2.utils.logging.getLogLevel()
+    level = LOG.getLogLevel()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     try:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_INFO)
+        LOG.setLogLevel(INFO)
         for suffix in (".jpg", ".png"):
             data = encode_picture(noise, suffix)
             for broken in (data[: len(data) // 2], data[:20], data[:-12] + bytes(12)):
@@ -224,9 +228,9 @@ def test_broken_pictures_are_quiet_and_opencv_stays_as_it_was(
         half = encode_picture(noise, ".png")[:5000]
         decode_image(half)
         assert decode_image(b"hello") is None
-        assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_INFO
+        assert LOG.getLogLevel() == INFO
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        LOG.setLogLevel(level)
     assert capfd.readouterr() == ("", "")
 
 

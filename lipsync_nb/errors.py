@@ -44,4 +44,4 @@ class ProviderError(LipsyncError, RuntimeError):
 
 
 class MissingLibraryError(LipsyncError, ImportError):
-    """A system library that a dependency needs is not installed."""
+    """A library is not installed that is needed here, or that a dependency needs."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import av
 import numpy as np
-from joblib import Parallel, delayed
 
+from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.media.imaging import Turn, bgr_to_i420
 from lipsync_nb.media.picture_files import read_picture
@@ -265,19 +266,8 @@ def _planar_picture(item: tuple[Path, Box]) -> StoredFrame:
 
 
 def _in_parallel(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Read in windows; errors come back as values, so that no worker is left behind."""
+    """Read in windows, with a thread a core."""
     waiting = iter(items)
-    attempt = delayed(partial(_try, read))
-    with Parallel(n_jobs=-1, prefer="threads") as parallel:
+    with ThreadPoolExecutor(available_cores(), "pictures") as pool:
         while window := list(islice(waiting, _WINDOW)):
-            for result in parallel(attempt(item) for item in window):
-                if isinstance(result, AvatarError):
-                    raise result
-                yield result
-
-
-def _try(read: Callable[[Item], Result], item: Item) -> Result | AvatarError:
-    try:
-        return read(item)
-    except AvatarError as error:
-        return error
+            yield from pool.map(read, window)

@@ -32,9 +32,7 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         with self._ended_where_nothing_shows():
             if self._bar is None and self._is_shown:
-                from tqdm.auto import tqdm
-
-                self._bar = tqdm(
+                self._bar = _bar_class()(
                     desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
                 )
             if self._bar is not None:
@@ -63,6 +61,17 @@ class ProgressBar:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _bar_class() -> Any:
+    """A terminal needs none of what ``tqdm.auto`` loads to look for a notebook."""
+    if "IPython" in sys.modules:
+        from tqdm import auto
+
+        return auto.tqdm
+    from tqdm import std
+
+    return std.tqdm
 
 
 class BenchmarkBar:

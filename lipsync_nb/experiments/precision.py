@@ -30,7 +30,7 @@ from lipsync_nb.types.records import AnyArray, FloatArray, ImageArray, Speech
 from lipsync_nb.types.rich import RichResult
 
 from .measuring import Meter, Run, RunProgress, Spread
-from .quality import Likeness, demo_mouth_opening, likeness, mouth_of, pearson
+from .quality import SSIM_MISSING, Likeness, demo_mouth_opening, likeness, mouth_of, pearson
 from .results import write_results
 
 Recipe = Literal["fp32", "fp16", "int8", "int8-dynamic"]
@@ -247,7 +247,13 @@ class PrecisionComparison(RichResult):
         head = ("MB", "FPS", "network ms", "PSNR dB", "SSIM", "largest", "r")
         lines = [f"{'precision':<14}" + "".join(f"{name:>12}" for name in head)]
         lines += [f"{row.precision:<14}{_cells(row)}" for row in self.rows]
-        return "\n".join([*lines, "", self.verdict])
+        return "\n".join([*lines, "", self.verdict, *self.notes])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the table lacks, and why: a sentence each."""
+        is_lacking = any(row.likeness and row.likeness.ssim is None for row in self.rows)
+        return (SSIM_MISSING,) if is_lacking else ()
 
 
 def _median(row: PrecisionRow) -> float:
@@ -263,7 +269,7 @@ def _cells(row: PrecisionRow) -> str:
         f"{_median(row):.2f}",
         f"{row.inference_ms:.2f}",
         f"{like.psnr_db:.2f}",
-        f"{like.ssim:.4f}",
+        like.ssim_text,
         f"{like.largest}",
         "" if row.r is None else f"{row.r:.4f}",
     )

@@ -14,6 +14,7 @@ from lipsync_nb.types.records import AnyArray, ImageArray
 # Where the mouth moves in the network's picture [320, 320], for faces boxed as SyncTalk_2D does.
 MOUTH_REGION = (slice(64, 208), slice(72, 248))
 IDENTICAL_DB = 100.0
+SSIM_MISSING = "SSIM needs scikit-image, which is not here: pip install 'lipsync_nb[ssim]'."
 
 
 @dataclass(frozen=True)
@@ -22,33 +23,46 @@ class Likeness:
 
     Attributes:
         psnr_db: peak signal-to-noise ratio, of the mean squared error; 100 where identical.
-        ssim: structural similarity, mean over the pictures (Wang et al. 2004), 1 is identical.
+        ssim: structural similarity, mean over the pictures (Wang et al. 2004), 1 is identical;
+            None without scikit-image, see `SSIM_MISSING`.
         largest: largest difference of a value, 0..255.
         worst: number of the picture with the largest squared error.
     """
 
     psnr_db: float
-    ssim: float
+    ssim: float | None
     largest: int
     worst: int
+
+    @property
+    def ssim_text(self) -> str:
+        """For a table's cell; a dash where it is not known."""
+        return "-" if self.ssim is None else f"{self.ssim:.4f}"
 
 
 def likeness(pictures: ImageArray, references: ImageArray) -> Likeness:
     """Compare pictures, uint8 ``[n, h, w, 3]`` BGR, with references of the same shape."""
-    structural_similarity = importlib.import_module("skimage.metrics").structural_similarity
     differences = np.abs(pictures.astype(np.int16) - references)
     errors = (differences.astype(np.float32) ** 2).mean(axis=(1, 2, 3))
+    return Likeness(
+        psnr_db=psnr_db(float(errors.mean())),
+        ssim=_mean_ssim(pictures, references),
+        largest=int(differences.max()),
+        worst=int(errors.argmax()),
+    )
+
+
+def _mean_ssim(pictures: ImageArray, references: ImageArray) -> float | None:
+    try:
+        structural_similarity = importlib.import_module("skimage.metrics").structural_similarity
+    except ImportError:
+        return None
     scores = [
         structural_similarity(one, other, channel_axis=2, gaussian_weights=True, sigma=1.5,
                               use_sample_covariance=False, data_range=255)
         for one, other in zip(pictures, references, strict=True)
     ]  # fmt: skip
-    return Likeness(
-        psnr_db=psnr_db(float(errors.mean())),
-        ssim=float(np.mean(scores)),
-        largest=int(differences.max()),
-        worst=int(errors.argmax()),
-    )
+    return float(np.mean(scores))
 
 
 def psnr_db(squared_error: float) -> float:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lipsync_nb.errors import MissingLibraryError, OutputError
 from lipsync_nb.system.outputs import cannot_write
+from lipsync_nb.system.quiet import Shared, Undo
 from lipsync_nb.types.records import Box, ImageArray
 
 try:
@@ -69,10 +72,26 @@ def crop_face(frame: ImageArray, box: Box, size: int, interpolation: str) -> Ima
     return resize(frame[box.rows, box.columns], size, size, interpolation)
 
 
+# OpenCV 4 has these functions at its top.
+_log: Any = getattr(cv2.utils, "logging", cv2)
+_SILENT = 0
+
+
+def _silence_opencv() -> Undo:
+    level = _log.getLogLevel()
+    _log.setLogLevel(_SILENT)
+    return partial(_log.setLogLevel, level)
+
+
+# What OpenCV's codecs find is told by an error of ours; its lines on the console say less.
+_silent_opencv = Shared(_silence_opencv)
+
+
 def decode_image(data: bytes) -> ImageArray | None:
     """The picture in a file's bytes as uint8 ``[h, w, 3]`` BGR, or None where there is none."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with _silent_opencv:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if image is None else np.asarray(image, np.uint8)
@@ -211,18 +230,11 @@ def pad_to_even(image: ImageArray) -> ImageArray:
     return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
 
 
-def quiet_opencv() -> None:
-    """Keep OpenCV's and its codecs' log lines off the console."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-quiet_opencv()
-
-
 def encode_picture(image: ImageArray, suffix: str = ".jpg", jpeg_quality: int = 85) -> bytes:
     """Bytes of a JPEG or PNG file of uint8 ``[h, w, 3]`` BGR or ``[h, w]`` grey."""
     options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if suffix == ".jpg" else []
-    return bytes(cv2.imencode(suffix, image, options)[1])
+    with _silent_opencv:
+        return bytes(cv2.imencode(suffix, image, options)[1])
 
 
 def blurred(image: ImageArray, sigma: float) -> ImageArray:

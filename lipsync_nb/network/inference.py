@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,12 +28,9 @@ from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of
 from .files import first_line, read_network, why_too_new
 from .graphs import BATCH_AXIS, MEAN_OUTPUT, with_dynamic_batch
 from .normal_form import OutputRange
+from .providers import check_provider, providers
 from .runtime import ort
 
-ort.set_default_logger_severity(4)
-
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
 # For the first batch that a network ever gets: a slow machine takes seconds for it.
 TRIAL_SECONDS = 120.0
 Batching = Literal["dynamic", "rewritten", "single"]
@@ -90,7 +85,7 @@ class OnnxNetwork:
         if self._has_fixed_batch():
             self._make_dynamic(model)
         self.provider: str = self._session.get_providers()[0]
-        _check_provider(provider, self.provider, self.path)
+        check_provider(provider, self.provider, self.path)
 
     def _open(self, model: bytes) -> ort.InferenceSession:
         return _open_session(model, self._options, self._wanted_provider, self.path)
@@ -289,7 +284,7 @@ class Session:
         self.batch_size, self.name = batch_size, name
         names = [node.name for node in self._session.get_outputs()]
         self._mean = names.index(MEAN_OUTPUT) if MEAN_OUTPUT in names else None
-        _check_provider(provider, self.provider, name)
+        check_provider(provider, self.provider, name)
 
     def __call__(self, feeds: Mapping[str, AnyArray]) -> list[AnyArray]:
         """Run on arrays ``[n, ...]`` by input name; short batches are filled up, and cut again."""
@@ -387,7 +382,7 @@ def _open_session(
     model: bytes, options: ort.SessionOptions, provider: str, path: Path
 ) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(model, options, providers=_providers(provider))
+        return ort.InferenceSession(model, options, providers=providers(provider))
     except Exception as error:
         if provider == "cuda" and _is_onnx(model):
             raise ProviderError(f"{path}: CUDA did not load ({first_line(error)}).") from error
@@ -402,53 +397,6 @@ def _session_options(num_threads: int, spinning: bool = True) -> ort.SessionOpti
     if not spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-def _providers(wanted: str) -> list[str]:
-    if wanted == "cpu" or (wanted == "auto" and not _cuda_device_present()):
-        return [CPU]
-    if CUDA not in ort.get_available_providers():
-        return [CPU]
-    _preload_cuda_libraries()
-    return [CUDA, CPU]
-
-
-def first_provider(wanted: str) -> str:
-    """The execution provider that ONNX Runtime tries first for ``auto``, ``cpu`` or ``cuda``."""
-    return _providers(wanted)[0]
-
-
-@functools.cache
-def _preload_cuda_libraries() -> None:
-    """Load CUDA and cuDNN from their pip packages, where ONNX Runtime offers that (>= 1.21)."""
-    if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(None):
-            ort.preload_dlls()
-
-
-def _cuda_device_present() -> bool:
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return False
-    return count.value > 0
-
-
-def _check_provider(wanted: str, bound: str, path: Path) -> None:
-    if bound == CUDA or wanted == "cpu":
-        return
-    if wanted == "cuda":
-        raise ProviderError(
-            f"{path}: CUDA was asked for and did not load, ONNX Runtime bound {bound}; expected "
-            "an NVIDIA driver, the CUDA and cuDNN libraries, and onnxruntime-gpu."
-        )
-    if _cuda_device_present():
-        warnings.warn(
-            f"{path}: there is a CUDA device, but ONNX Runtime bound {bound}.", stacklevel=4
-        )
 
 
 def _is_onnx(model: bytes) -> bool:

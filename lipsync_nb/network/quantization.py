@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,11 +9,13 @@ import onnx
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.system.outputs import scratch_folder
+from lipsync_nb.system.quiet import without_root_log, without_warnings
 from lipsync_nb.types.records import AnyArray
 
 from .files import first_line
 from .graphs import RAISED_OPSET, SMALLEST_OPSET, opset_of
 from .integers import WeightBits
+from .runtime import ort
 
 # What reads float pictures, and what turns features into colours: few operations, many levels.
 _OPERATORS = ("Conv", "Add", "Concat", "Resize", "Relu")
@@ -52,7 +52,7 @@ def quantize_static_qdq(
         quantize_static,
     )
 
-    with _told(), scratch_folder(2 * model.ByteSize()) as folder, _quiet():
+    with _told(), scratch_folder(2 * model.ByteSize()) as folder, without_root_log():
         target = folder / "quantised.onnx"
         # The tool takes the weights out of the model that it is given.
         copy = onnx.ModelProto()
@@ -60,7 +60,7 @@ def quantize_static_qdq(
         quantize_static(
             copy,
             target,
-            _reader(samples()),
+            _reader(model, samples()),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_OPERATORS),
             per_channel=True,
@@ -96,7 +96,7 @@ def quantize_dynamic_integer(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _told(), scratch_folder(2 * model.ByteSize()) as folder, _quiet():
+    with _told(), scratch_folder(2 * model.ByteSize()) as folder, without_root_log():
         target = folder / "quantised.onnx"
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
@@ -113,17 +113,18 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     try:
-        with warnings.catch_warnings():
-            # It names weights that become subnormal or zero.
-            warnings.simplefilter("ignore")
+        # It names weights that become subnormal or zero.
+        with without_warnings:
             converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
             return converted
     except Exception as error:  # onnx and ONNX Runtime raise many kinds
         raise NetworkError(f"the graph cannot be made float16 ({error}).") from error
 
 
-def _reader(samples: Sequence[Feeds]) -> object:
+def _reader(model: onnx.ModelProto, samples: Sequence[Feeds]) -> object:
     from onnxruntime.quantization import CalibrationDataReader
+
+    run = _silent_run(model)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -131,9 +132,24 @@ def _reader(samples: Sequence[Feeds]) -> object:
 
         def get_next(self) -> dict[str, AnyArray] | None:
             sample = next(self._samples, None)
-            return None if sample is None else dict(sample)
+            if sample is None:
+                return None
+            run(sample)
+            return dict(sample)
 
     return Reader()
+
+
+def _silent_run(model: onnx.ModelProto) -> Callable[[Feeds], object]:
+    """Runs a network, and raises where it fails.
+
+    The tool's own session would tell of that on the console, and takes no settings.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    providers = ["CPUExecutionProvider"]
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
+    return lambda feeds: session.run(None, dict(feeds))
 
 
 @contextmanager
@@ -144,15 +160,3 @@ def _told() -> Iterator[None]:
     except Exception as error:  # onnx and ONNX Runtime raise many kinds
         reason = first_line(error).rstrip(".")
         raise NetworkError(f"the graph cannot be quantised ({reason}).") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the tool's advice on the root logger."""
-    logger = logging.getLogger()
-    level, logger.disabled = logger.level, True
-    try:
-        yield
-    finally:
-        logger.disabled = False
-        logger.setLevel(level)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 
+from lipsync_nb.errors import MissingLibraryError
+
+_WHEELS = ("onnxruntime-gpu", "onnxruntime")
 _SWITCH = "ORT_DISABLE_TELEMETRY"
 
 
@@ -27,8 +32,39 @@ def _without_telemetry() -> Iterator[None]:
             os.environ[_SWITCH] = before
 
 
-with _without_telemetry():
-    import onnxruntime as ort
+def _advice_on_wheels() -> str:
+    """A sentence where both wheels are installed: the later one has overwritten the other's files.
+
+    Empty where there is one.
+    """
+    if not all(_is_installed(wheel) for wheel in _WHEELS):
+        return ""
+    both = " and ".join(_WHEELS)
+    return (
+        f"{both} are installed at once, and have overwritten each other's files: "
+        f"pip uninstall {' '.join(_WHEELS)}, then install the one that is wanted."
+    )
+
+
+def _is_installed(wheel: str) -> bool:
+    try:
+        metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+try:
+    with _without_telemetry():
+        import onnxruntime as ort
+except ImportError as error:
+    raise MissingLibraryError(
+        f"ONNX Runtime cannot be imported ({error}). It comes in one of two wheels: pip install "
+        "onnxruntime-gpu (CUDA and CPU), or pip install onnxruntime (CPU alone)."
+    ) from error
+
+if advice := _advice_on_wheels():
+    warnings.warn(advice, stacklevel=2)
 
 # For a process that had loaded it already.
 ort.disable_telemetry_events()

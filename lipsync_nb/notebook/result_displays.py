@@ -136,6 +136,7 @@ def _(result: PrecisionComparison) -> Markup:
         charts.dim(
             "PSNR, SSIM and the largest difference (of 255): the mouth region against "
             f"{result.rows[0].precision}. r: the opening shown against the drawn truth."
+            + "".join(f" {note}" for note in result.notes)
         ),
         *_pictures(result),
     )
@@ -151,7 +152,7 @@ def _precision_cells(result: PrecisionComparison, row: PrecisionRow) -> list[str
         f"{fps.median:.2f}",
         f"{row.inference_ms:.2f}",
         f"{like.psnr_db:.1f}",
-        f"{like.ssim:.4f}",
+        like.ssim_text,
         str(like.largest),
         "" if row.r is None else f"{row.r:.3f}",
         "best" if row is result.best else "",

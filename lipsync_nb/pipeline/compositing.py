@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
 
 from lipsync_nb.avatar.cache import Ring, Template
 from lipsync_nb.media.imaging import even_box, i420_to_bgr, paste_i420, resize
+from lipsync_nb.system.workers import Workers
 from lipsync_nb.types.records import Box, Frame, ImageArray, ModelSpec, Predictions
 
 JOBLIB_WINDOW = 32
@@ -226,10 +226,10 @@ class Compositor:
         self, template: Template, n_jobs: int = 1, pool: PicturePool | None = None
     ) -> None:
         self.template = template
-        self.workers = effective_n_jobs(n_jobs)
+        self._crew = Workers(n_jobs)
+        self.workers = self._crew.count
         self.pool = PicturePool() if pool is None else pool
         self._scratch = [Scratch(template) for _ in range(self.workers)]
-        self._parallel = Parallel(n_jobs=self.workers, prefer="threads")
 
     @property
     def window_size(self) -> int:
@@ -243,11 +243,11 @@ class Compositor:
         return max(1, min(4, CACHED_BYTES // picture_bytes))
 
     def __enter__(self) -> Compositor:
-        self._parallel.__enter__()
+        self._crew.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._parallel.__exit__(*error)
+        self._crew.__exit__(*error)
 
     def pictures(self, window: Predictions) -> list[ImageArray]:
         """Finished pictures of a window, in its order and the template's layout.
@@ -259,8 +259,8 @@ class Compositor:
         shape = self.template.picture_shape
         buffers = [self.pool.take(shape) for _ in indices]
         size = max(1, -(-len(indices) // self.workers))
-        parts = self._parallel(
-            delayed(_composite_some)(
+        calls = [
+            (
                 self.template,
                 indices[i : i + size],
                 window.images[i : i + size],
@@ -268,7 +268,8 @@ class Compositor:
                 scratch,
             )
             for i, scratch in zip(range(0, len(indices), size), self._scratch, strict=False)
-        )
+        ]
+        parts = self._crew.run(_composite_some, calls)
         return [picture for part in parts for picture in part]
 
     def __call__(self, window: Predictions) -> list[Frame]:

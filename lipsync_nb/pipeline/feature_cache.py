@@ -44,7 +44,7 @@ class FeatureCache:
 
     def missing(self, frames: IndexArray) -> IndexArray:
         """Those of these template frames whose features are not here, each once, ascending."""
-        wanted = [int(f) for f in np.unique(frames) if int(f) not in self._filled]
+        wanted = sorted({int(f) for f in frames.flat} - self._filled)
         return np.array(wanted, np.int64)
 
     def put(self, frame: int, values: Sequence[AnyArray]) -> None:

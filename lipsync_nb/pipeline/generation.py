@@ -21,11 +21,9 @@ from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
 from lipsync_nb.network.binding import input_names
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import (
-    CPU,
     Generator,
     PreparedNetwork,
     Session,
-    first_provider,
     generator_inputs,
     generator_output,
     to_images,
@@ -34,6 +32,7 @@ from lipsync_nb.network.integers import weight_bits
 from lipsync_nb.network.kept import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
 from lipsync_nb.network.normal_form import OutputRange, normal_form
 from lipsync_nb.network.preparation import Arithmetic, prepare_halves, prepare_whole
+from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.network.row_fusion.tails import WeightsError
 from lipsync_nb.network.splitting import Edge, edges_of

@@ -15,14 +15,13 @@ from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import (
-    CPU,
     Generator,
     PreparedNetwork,
     Session,
     check_numbers,
-    first_provider,
     generator_inputs,
 )
+from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.types.records import AnyArray, Batch, FloatArray, IndexArray, Predictions
 
 from .batches import USUAL_BATCH, batch_within_memory, make_batch

@@ -14,8 +14,9 @@ from .types.rich import shown_by
 if TYPE_CHECKING:
     from lipsync_nb.config.render_config import RenderConfig
 
-    from .avatar.avatar import Avatar, demo_folder, demo_speeches, load_avatar
+    from .avatar.avatar import Avatar
     from .avatar.cache import MemoryReport, Template
+    from .avatar.loading import demo_folder, demo_speeches, load_avatar
     from .cli.progress import BenchmarkBar, ProgressBar, TotalBar
     from .config.presets import PRESETS, preset
     from .errors import LipsyncError
@@ -42,7 +43,8 @@ shown_by(lambda name: importlib.import_module(f".notebook.{name}", __name__))
 
 _HOMES = {
     "pipeline.audio_features": ("load_speech", "mel_spectrogram"),
-    "avatar.avatar": ("Avatar", "demo_folder", "demo_speeches", "load_avatar"),
+    "avatar.avatar": ("Avatar",),
+    "avatar.loading": ("demo_folder", "demo_speeches", "load_avatar"),
     "experiments.benchmarks": ("Benchmark", "benchmark"),
     "avatar.cache": ("MemoryReport", "Template"),
     "errors": ("LipsyncError",),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.avatar.avatar import load_avatar
 from lipsync_nb.avatar.face_boxes import box_from_landmarks, read_landmarks
+from lipsync_nb.avatar.loading import load_avatar
 from lipsync_nb.errors import AvatarError, NotFoundError
 from lipsync_nb.media.imaging import bgr_to_i420, resize
 from lipsync_nb.pipeline.compositing import composite_picture

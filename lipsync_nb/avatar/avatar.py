@@ -1,8 +1,7 @@
-"""Avatars from disk: frames, boxes and networks, in any of the known layouts."""
+"""A recorded person, ready to speak."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,15 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lipsync_nb.errors import AvatarError, NetworkError, NotFoundError
+from lipsync_nb.errors import AvatarError, NetworkError
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.system.outputs import cache_folders
-from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
+from lipsync_nb.types.records import Box, CachePolicy, ImageArray, ModelSpec, Pixels
 from lipsync_nb.types.rich import Rich
 
 from .cache import MemoryReport, PlanarFrames, Template, estimate_template
-from .face_boxes import BoxSource, find_boxes
-from .frame_source import FrameSource, find_frames
+from .frame_source import FrameSource
 from .kept_arrays import PartlyKept, Shelf
 from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
 
@@ -30,7 +28,6 @@ Kept = TypeVar("Kept")
 
 _PART_OF_FREE = 0.9
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
-AUDIO_ENCODER_FILE = "models/audio_encoder.onnx"
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +138,7 @@ class Avatar(Rich):
             try:
                 opened = self._open(cache, pixels, wanted)
             except AvatarError as error:
-                raise _named(self.path, error) from error
+                raise named(self.path, error) from error
             except MemoryError as error:
                 raise AvatarError(f"{self.path}: {self._need(pixels, wanted)}.") from error
             self._opened[cache, pixels] = opened
@@ -169,7 +166,7 @@ class Avatar(Rich):
         return self.source.sample_aspect_ratio
 
     def _open(self, cache: CachePolicy, pixels: Pixels, wanted: int) -> Template:
-        if _fingerprint(self.source, self.boxes) != self.fingerprint:
+        if fingerprint_of(self.source, self.boxes) != self.fingerprint:
             raise AvatarError("its frames were changed since it was loaded; load it again.")
         if cache == "none":
             return Template(self.source.reopened(), self.boxes, self.spec, "none")
@@ -267,80 +264,8 @@ class Avatar(Rich):
         return estimate_template(self.width, self.height, self.boxes, cache, pixels, self.spec)
 
 
-def demo_folder() -> Path:
-    """Folder of the demo avatar: within the installed package, or of the clone.
-
-    Raises:
-        NotFoundError: neither is there.
-    """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "demo", package.parent / "data" / "demo"):
-        if (folder / AUDIO_ENCODER_FILE).is_file():
-            return folder
-    raise NotFoundError(f"{package.parent / 'data' / 'demo'}: the demo avatar is not installed.")
-
-
-def demo_speeches() -> dict[str, Path]:
-    """The demo's speech files by name."""
-    files = sorted((demo_folder() / "speech").glob("*.flac"))
-    return {file.stem: file for file in files}
-
-
-def load_avatar(
-    path: str | Path,
-    generator: str | Path | None = None,
-    audio_encoder: str | Path | None = None,
-    *,
-    boxes: BoxSource = "auto",
-    box: Sequence[int] | None = None,
-    spec: ModelSpec = SYNCTALK_328,
-) -> Avatar:
-    """Find and check an avatar's frames, boxes and networks; only the first frame is decoded.
-
-    Args:
-        path: ``"demo"``; a folder with ``full_body_img/`` or ``full_body_video.mp4``, and with
-            ``landmarks/`` or ``cache/crop_rectangles.json``; or one picture or video, with the
-            landmarks of a picture beside it (``face.png``, ``face.lms``). Files are numbered from
-            0 or 1. A video is turned upright, and taken at the network's rate by its true times.
-        generator, audio_encoder: networks to use instead of the folder's own.
-        boxes: where the face boxes come from; ``auto`` takes the rectangles that belong to a
-            video and the landmarks that belong to pictures, else whichever is there.
-        box: one face box ``(x1, y1, x2, y2)`` in pixels, half-open, for all frames.
-        spec: geometry of the network.
-
-    Raises:
-        NotFoundError: the folder or a network that was named does not exist.
-        AvatarError: frames or boxes are missing, truncated or do not fit each other. A frame
-            that turns out unreadable later is reported by `Avatar.open_template`.
-
-    Example:
-        >>> load_avatar("demo")
-        Avatar('demo', 200 frames of 1280x720)
-    """
-    root = _root_of(path)
-    try:
-        source = find_frames(root, spec.fps)
-        found = find_boxes(root, source, boxes, box)
-        notes = (*source.notes, *found.notes)
-    except AvatarError as error:
-        raise _named(root, error) from error
-    for note in notes:
-        warnings.warn(f"{root}: {note}", stacklevel=2)
-    return Avatar(
-        name=root.stem,
-        source=source,
-        boxes=found.boxes,
-        boxes_from=found.origin,
-        fingerprint=_fingerprint(source, found.boxes),
-        spec=spec,
-        generator=_network(generator, root, GENERATOR_FILES),
-        audio_encoder=_network(audio_encoder, root, (AUDIO_ENCODER_FILE,)),
-        path=root,
-        notes=notes,
-    )
-
-
-def _fingerprint(source: FrameSource, boxes: Sequence[Box]) -> str:
+def fingerprint_of(source: FrameSource, boxes: Sequence[Box]) -> str:
+    """Of a template's files and boxes, see `fingerprint`."""
     return fingerprint(source.files, boxes, source.reading)
 
 
@@ -353,25 +278,7 @@ def _free_disk_bytes(avatar: Path) -> int:
     return 0
 
 
-def _root_of(path: str | Path) -> Path:
-    root = demo_folder() if str(path) == "demo" else Path(path)
-    try:
-        os.stat(root)
-    except (OSError, ValueError) as error:
-        raise NotFoundError(f"{root}: no such avatar folder.") from error
-    # "." and ".." have no name of their own.
-    return root if root.name not in ("", "..") else Path(os.path.abspath(root))
-
-
-def _named(root: Path, error: AvatarError) -> AvatarError:
+def named(root: Path, error: AvatarError) -> AvatarError:
     """The error with the avatar's path in front, where it names none."""
     text = str(error)
     return error if text.startswith(str(root)) else AvatarError(f"{root}: {text}")
-
-
-def _network(given: str | Path | None, root: Path, names: Sequence[str]) -> Path | None:
-    if given is None:
-        return next((root / name for name in names if os.path.lexists(root / name)), None)
-    if not os.path.lexists(given):
-        raise NotFoundError(f"{given}: no such network.")
-    return Path(given)

@@ -14,8 +14,7 @@ import numpy as np
 
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.system.inputs import read_file
-from lipsync_nb.types.arrays import shown
-from lipsync_nb.types.records import Box
+from lipsync_nb.types.records import Box, shown
 
 from .frame_source import FrameSource, numbered
 

@@ -135,7 +135,7 @@ def _add_memory(commands: Commands) -> None:
 @contextmanager
 def _avatar(options: argparse.Namespace) -> Iterator[Avatar]:
     """The avatar that was named, with the network that was named."""
-    from lipsync_nb.avatar.avatar import load_avatar
+    from lipsync_nb.avatar.loading import load_avatar
     from lipsync_nb.network.unet328 import untrained_generator
 
     _check_outputs(options)
@@ -156,7 +156,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _speech(options: argparse.Namespace) -> Speech:
-    from lipsync_nb.avatar.avatar import demo_speeches
+    from lipsync_nb.avatar.loading import demo_speeches
     from lipsync_nb.pipeline.audio_features import load_speech
 
     return load_speech(options.speech or demo_speeches()[DEFAULT_SPEECH])

@@ -228,7 +228,7 @@ def _config(options: argparse.Namespace) -> RenderConfig:
 
 
 def _render(options: argparse.Namespace) -> None:
-    from lipsync_nb.avatar.avatar import load_avatar
+    from lipsync_nb.avatar.loading import load_avatar
     from lipsync_nb.pipeline.audio_features import load_speech
 
     config = _config(options)
@@ -238,7 +238,7 @@ def _render(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from lipsync_nb.avatar.avatar import demo_speeches, load_avatar
+    from lipsync_nb.avatar.loading import demo_speeches, load_avatar
     from lipsync_nb.pipeline.audio_features import load_speech
 
     config = _config(options)

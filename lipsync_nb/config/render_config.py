@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import numpy as np
 
 from lipsync_nb.errors import ConfigError
-from lipsync_nb.types.arrays import shown
+from lipsync_nb.types.records import shown
 from lipsync_nb.types.rich import Rich
 
 

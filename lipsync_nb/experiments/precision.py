@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnx
 
-from lipsync_nb.avatar.avatar import Avatar, demo_folder
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.avatar.loading import demo_folder
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError, NetworkError, SpeechError
 from lipsync_nb.network.inference import audio_encoder

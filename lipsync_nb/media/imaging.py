@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from lipsync_nb.errors import MissingLibraryError, OutputError
 from lipsync_nb.system.outputs import cannot_write
 from lipsync_nb.system.quiet import Shared, Undo
-from lipsync_nb.types.records import Box, ImageArray
+from lipsync_nb.types.records import Box, ImageArray, Turn
 
 try:
     import cv2
@@ -187,20 +186,6 @@ def i420_to_bgr(picture: ImageArray) -> ImageArray:
     size = luma.shape[1], luma.shape[0]
     full = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in chroma]
     return np.asarray(cv2.transform(cv2.merge([luma, *full]), _TO_BGR), np.uint8)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """How a stored picture becomes upright: rows and columns changed, then mirrored.
-
-    Attributes:
-        transpose: rows become columns, about the diagonal from the upper left.
-        flip_x, flip_y: mirrored left to right, top to bottom, after that.
-    """
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
 
 
 def turned(image: ImageArray, turn: Turn) -> ImageArray:

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 
 from lipsync_nb.errors import NetworkError, ProviderError
-from lipsync_nb.types.arrays import are_finite
 from lipsync_nb.types.records import (
     FEATURE_SIZE,
     AnyArray,
@@ -22,6 +21,7 @@ from lipsync_nb.types.records import (
     ImageArray,
     ModelSpec,
     Predictions,
+    are_finite,
 )
 
 from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of

@@ -9,7 +9,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from lipsync_nb.avatar.avatar import Avatar, demo_speeches, load_avatar
+from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.avatar.loading import demo_speeches, load_avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import LipsyncError, SpeechError
 from lipsync_nb.media.imaging import encode_picture, shrunk

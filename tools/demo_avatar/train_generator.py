@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lipsync_nb.avatar.avatar import load_avatar
+from lipsync_nb.avatar.loading import load_avatar
 from lipsync_nb.media.imaging import resize
 from lipsync_nb.pipeline.batches import audio_rows, visual_input
 from lipsync_nb.types.records import SYNCTALK_328 as SPEC

@@ -10,8 +10,11 @@ import onnx
 from .errors import NetworkError
 from .inference import Session, check_numbers
 from .records import AnyArray, ImageArray
+from .row_emitter import Target
 from .row_programs import RowProgram
-from .row_tails import head_of, read_tail
+from .row_tails import WeightsError, head_of, read_tail
+
+__all__ = ["FusedNetwork", "Target", "WeightsError"]
 
 
 class FusedNetwork:
@@ -23,6 +26,7 @@ class FusedNetwork:
     Args:
         model: the serialised graph, float32; it gives uint8 pictures ``[N, s, s, 3]``.
         open_session: opens a serialised graph.
+        target: the processor that the layers are compiled for; None: this one.
 
     Attributes:
         provider: of the session.
@@ -33,12 +37,17 @@ class FusedNetwork:
         WeightsError: their weights do not fit them.
     """
 
-    def __init__(self, model: bytes, open_session: Callable[[bytes], Session]) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        open_session: Callable[[bytes], Session],
+        target: Target | None = None,
+    ) -> None:
         graph = onnx.load_from_string(model)
         # Compiled code relies on the shapes: on those that follow from the inputs alone.
         del graph.graph.value_info[:]
         graph = onnx.shape_inference.infer_shapes(graph)
-        tail = read_tail(graph)
+        tail = read_tail(graph, target)
         head, self._names = head_of(graph, tail)
         if not self._names:
             raise NetworkError("nothing of the network would be left in front of them.")

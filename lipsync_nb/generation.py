@@ -21,7 +21,7 @@ from .cache import Template
 from .errors import NetworkError, NotFoundError, SpeechError
 from .features import FeatureCache, FeaturePlan, plan_features
 from .files import cache_folders
-from .fusion import FusedNetwork
+from .fusion import FusedNetwork, WeightsError
 from .inference import (
     CPU,
     Generator,
@@ -57,7 +57,6 @@ from .records import (
     IndexArray,
     RenderConfig,
 )
-from .row_tails import WeightsError
 from .splitting import Edge, edges_of
 from .threads import ThreadPlan, plan_threads
 

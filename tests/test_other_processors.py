@@ -20,7 +20,7 @@ from lipsync_nb.inference import Session, random_feeds
 from lipsync_nb.integers import LARGEST, is_exact, weight_bits
 from lipsync_nb.preparation import Arithmetic, prepare_whole
 from lipsync_nb.requantizing import share_concat_ranges
-from lipsync_nb.row_emitter import lanes  # noqa: F401 - for the script
+from lipsync_nb.row_emitter import host  # noqa: F401 - for the script
 from lipsync_nb.unet328 import generator_onnx, random_state
 
 QEMU = shutil.which("qemu-x86_64")
@@ -67,7 +67,7 @@ def test_small_networks_here() -> None:
 
 SCRIPT = """
 import test_other_processors as t
-print(t.lanes(), t.weight_bits())
+print(t.host().lanes, t.weight_bits())
 t.check_integers()
 t.check_fused()
 t.check_generator()

@@ -58,8 +58,8 @@ def check_generator() -> None:
 
 
 def test_small_networks_here() -> None:
-    assert weight_bits() in LARGEST
-    assert is_exact(7)
+    # The widest weights that are right: those of 7 bits are everywhere.
+    assert [bits for bits in LARGEST if is_exact(bits)] == ([8, 7] if weight_bits() == 8 else [7])
     check_integers()
     check_fused()
     check_generator()

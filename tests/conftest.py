@@ -19,8 +19,6 @@ from kept_kinds import Made, made_in
 import lipsync_nb as lnb
 from lipsync_nb.types.records import ImageArray
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -77,10 +75,9 @@ def reference(avatar: lnb.Avatar, speech: lnb.Speech) -> list[ImageArray]:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with a real recording's landmarks and a real speech, which are not distributed."""
-    folder = Path(os.environ.get("LIPSYNC_NB_REAL_DATA", ROOT.parent / "shared" / "real"))
-    if not folder.is_dir():
+    if "LIPSYNC_NB_REAL_DATA" not in os.environ:
         pytest.skip("no real landmarks and speech here (set LIPSYNC_NB_REAL_DATA)")
-    return folder
+    return Path(os.environ["LIPSYNC_NB_REAL_DATA"])
 
 
 @pytest.fixture(scope="module")

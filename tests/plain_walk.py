@@ -1,6 +1,6 @@
-"""The reference: a plain walk through ``shared/spec/model-io.md``, one frame after the other.
+"""The reference: a plain walk through what the networks take and give, one frame after the other.
 
-Written from the specification alone and slow on purpose; it shares no code with the package, so
+Written from their description alone and slow on purpose; it shares no code with the package, so
 that a mistake in the one is not repeated in the other.
 """
 

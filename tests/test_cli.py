@@ -1,7 +1,9 @@
 """The command line: exit codes, one sentence on stderr, nothing else on the console."""
 
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import av
@@ -9,6 +11,8 @@ import pytest
 from builders import tone_speech
 
 from lipsync_nb.cli.main import main
+from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.types.records import ImageArray
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -16,16 +20,20 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_render(tmp_path: Path, synctalk_folder: Path, speech_file: Path) -> None:
+def test_render(
+    tmp_path: Path, synctalk_folder: Path, speech_file: Path, reference: list[ImageArray]
+) -> None:
     out = tmp_path / "out.mp4"
     done = run("render", synctalk_folder, speech_file, out, "--batch-size", 2, "--n-jobs", 2)
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout
     assert "inference" in done.stdout
-    for line in done.stderr.replace("\r", "\n").splitlines():
-        assert not line.strip() or "frame" in line, f"not our own line: {line}"
+    lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip()]
+    bar = re.compile(r" *\d+%\|.*\| \d+/\d+ \[.*frame.*\]")
+    assert [line for line in lines if not bar.fullmatch(line)] == []
+    assert f"{len(reference)}/{len(reference)} " in lines[-1]
     with av.open(str(out)) as container:
-        assert container.streams.video[0].frames > 20
+        assert container.streams.video[0].frames == len(reference)
         assert len(container.streams.audio) == 1
 
 
@@ -61,9 +69,13 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["render", "--help"])
     assert stop.value.code == 0
-    help_text = capsys.readouterr().out
-    for option in ("--batch-size", "--audio-edges", "--provider", "--crf", "--generator"):
-        assert option in help_text
+    named = set(re.findall(r"(?<![\w-])--[\w-]+", capsys.readouterr().out))
+    options = {f"--{field.name.replace('_', '-')}" for field in fields(RenderConfig)}
+    assert options | {"--generator", "--audio-encoder", "--help"} <= named
+    # A switch has its opposite, and nothing else is named.
+    switches = {f.name for f in fields(RenderConfig) if isinstance(f.default, bool)}
+    opposites = {f"--no-{name.replace('_', '-')}" for name in switches}
+    assert named == options | opposites | {"--generator", "--audio-encoder", "--help"}
 
 
 def test_a_preview_is_the_beginning_of_the_whole(tmp_path: Path, synctalk_folder: Path) -> None:

@@ -27,8 +27,9 @@ def painted(avatar: lnb.Avatar, frame: lnb.Frame) -> ImageArray:
 
 
 def test_data_folder_is_complete_and_small(demo: lnb.Avatar) -> None:
-    assert demo.generator is not None
-    assert demo.audio_encoder is not None
+    models = lnb.demo_folder() / "models"
+    networks = models / "generator.onnx", models / "audio_encoder.onnx"
+    assert (demo.generator, demo.audio_encoder) == networks
     assert (demo.template.width, demo.template.height) == (1280, 720)
     assert 150 <= len(demo.template) <= 250
     assert set(lnb.demo_speeches()) == {"hello", "unseen_voice"}

@@ -73,9 +73,19 @@ def test_a_link_as_output_is_followed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "disk") == ["real.mp4"]
 
 
-@pytest.mark.parametrize("name", ["", ".", "folder.mp4", "link", "pipe.mp4", "nowhere.mp4"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "the output's name is empty, expected a file or folder name"),
+        (".", "already there, expected a new or empty folder"),
+        ("folder.mp4", "is a folder, expected a file name"),
+        ("link", "is a link, expected a new or empty folder"),
+        ("pipe.mp4", "is not a file, expected a file name"),
+        ("nowhere.mp4", "its folder .*/missing does not exist"),
+    ],
+)
 def test_places_that_are_none_are_told_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.mp4").mkdir()
@@ -84,7 +94,7 @@ def test_places_that_are_none_are_told_before_the_work(
     Path("nowhere.mp4").symlink_to("missing/v.mp4")
     os.mkfifo("pipe.mp4")
     before = sorted(os.listdir("."))
-    with pytest.raises(OutputError, match=r"\.$"):
+    with pytest.raises(OutputError, match=rf"{message}\.$"):
         open_sink(name, SILENT, 25, RenderConfig())
     assert sorted(os.listdir(".")) == before
 

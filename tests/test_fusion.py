@@ -14,7 +14,7 @@ from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.graphs import with_picture_output
 from lipsync_nb.network.inference import Session
 from lipsync_nb.network.preparation import prepare_halves, prepare_whole
-from lipsync_nb.network.row_fusion.emitter import lanes
+from lipsync_nb.network.row_fusion.emitter import host
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.network.row_fusion.programs import RowProgram
 from lipsync_nb.network.row_fusion.tails import SMALLEST_ROWS, WeightsError, read_tail
@@ -130,7 +130,7 @@ def assert_fused_is_plain(model: onnx.ModelProto, count: int = 2) -> FusedNetwor
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_fused_layers_paint_what_the_network_paints(height: int, width: int) -> None:
     network = assert_fused_is_plain(unet_end(height, width))
-    lower = height // 2 >= SMALLEST_ROWS and width % (2 * lanes()) == 0
+    lower = height // 2 >= SMALLEST_ROWS and width % (2 * host().lanes) == 0
     assert network.num_layers == (10 if lower else 7)
 
 
@@ -231,7 +231,7 @@ def test_sums_that_broadcast_stay_where_they_are(shape: tuple[int, ...]) -> None
 
 def test_pictures_of_odd_width_stay_where_they_are() -> None:
     # Half a vector more than whole ones, whatever this processor's vectors are.
-    width = 64 + lanes() // 2
+    width = 64 + host().lanes // 2
     with pytest.raises(NetworkError, match=rf"are \(4, 64, {width}\), too small or of odd"):
         FusedNetwork(unet_end(64, width).SerializeToString(), open_session)
 

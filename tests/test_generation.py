@@ -223,12 +223,14 @@ def test_other_arithmetic_needs_a_prepared_network() -> None:
 
 def test_features_are_kept_between_renders(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     avatar.forget()
-    config = lnb.RenderConfig(max_frames=9)
-    for expected in (True, False):
+    config, frames = lnb.RenderConfig(max_frames=9), np.arange(5)
+    for first in (True, False):
         stream = lnb.FrameStream(avatar, speech, config)
+        before = len(stream.generator.batch(frames, frames).visual)
+        # Before the first render there is nothing but what opening the network was tried with.
+        assert (0 < before <= 5) if first else before == 0
         list(stream)
-        frames = np.arange(5)
-        assert (stream.generator.batch(frames, frames).visual.size == 0) or expected
+        assert len(stream.generator.batch(frames, frames).visual) == 0
 
 
 @pytest.mark.parametrize(

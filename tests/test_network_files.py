@@ -19,7 +19,7 @@ from test_inference import SHAPES, batch
 
 import lipsync_nb as lnb
 from lipsync_nb.cli.main import main
-from lipsync_nb.errors import LipsyncError, NetworkError, NotFoundError, SpeechError
+from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
 from lipsync_nb.network import files as network_files
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, OnnxNetwork, audio_encoder, to_images
@@ -258,7 +258,7 @@ def test_pictures_are_clipped() -> None:
         (4.0, 0.0, "its output reaches from .* expected a picture of 0..1 or 0..255"),
         (70_000.0, 0.0, "its output reaches from .* expected a picture of 0..1 or 0..255"),
         (float("nan"), 0.0, "gives NaN or infinity, expected finite numbers"),
-        (1e30, 1e38, "gives NaN or infinity|its output reaches"),
+        (1e30, 1e38, "its output reaches from 1e.38"),
     ],
 )
 def test_outputs_that_are_no_pictures_are_told(
@@ -279,9 +279,8 @@ def test_outputs_that_are_no_pictures_are_told(
 def test_features_that_are_no_numbers_are_told(avatar: lnb.Avatar) -> None:
     features = np.zeros((9, 512), np.float32)
     features[4, 7] = np.inf
-    with pytest.raises(LipsyncError, match=r"finite|infinity"):
+    with pytest.raises(SpeechError, match="the features hold values that are not finite"):
         lnb.FrameStream(avatar, lnb.Speech(features=features))
-    assert issubclass(SpeechError, LipsyncError)
 
 
 def network(inputs: int = 1, outputs: int = 1, opset: int = 17, ir_version: int = 8) -> bytes:
@@ -342,10 +341,17 @@ def test_other_outputs_are_left_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(rows[:, 5], windows.mean(axis=(1, 2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.UINT8])
-def test_inputs_of_integers_are_refused(tmp_path: Path, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (TensorProto.INT32, "'input' is of int32, expected one of float32, float16, float64"),
+        # A mean of bytes is refused by ONNX Runtime itself.
+        (TensorProto.UINT8, r"not a usable ONNX network \(.*uint8"),
+    ],
+)
+def test_inputs_of_integers_are_refused(tmp_path: Path, kind: int, message: str) -> None:
     path = painter(tmp_path / "odd.onnx", kind)
-    with pytest.raises(NetworkError, match=r"odd\.onnx: (.* is of u?int|not a usable)"):
+    with pytest.raises(NetworkError, match=rf"odd\.onnx: {message}"):
         OnnxNetwork(path, SHAPES, OUTPUT, provider="cpu")
 
 

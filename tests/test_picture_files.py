@@ -118,9 +118,18 @@ def test_huge_claims_are_not_believed(tmp_path: Path, name: str) -> None:
         read(tmp_path, claiming(name, 60_000, 20_000))
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(AvatarError, match=r"p: (not a readable picture|the picture is truncated)"):
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a readable picture"),
+        (b"x", "not a readable picture"),
+        (b"\xff\xd8", "not a readable picture"),
+        (b"\xff\xd8\xff", "the picture is truncated"),
+        (b"\x89PNG\r\n\x1a\n", "the picture is truncated"),
+    ],
+)
+def test_what_is_no_picture(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(AvatarError, match=rf"p: {message}\.$"):
         read(tmp_path, data)
 
 

@@ -126,11 +126,13 @@ def test_stage_table_accounts_for_every_frame(avatar: lnb.Avatar, speech: lnb.Sp
 
 
 def test_abandoned_iterator_leaves_no_threads(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
-    before = threading.active_count()
-    frames = lnb.iter_frames(avatar, speech, lnb.RenderConfig(n_jobs=2))
+    before = set(threading.enumerate())
+    frames = lnb.iter_frames(avatar, speech, lnb.RenderConfig(n_jobs=2, streams=2))
     next(frames)
+    started = {thread.name for thread in set(threading.enumerate()) - before}
+    assert {"inference 1", "inference 2", "composite"} <= started
     frames.close()
-    assert threading.active_count() <= before
+    assert set(threading.enumerate()) <= before
 
 
 def test_sound_needs_an_audio_encoder(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
@@ -166,6 +168,7 @@ def test_real_landmarks_give_the_real_rectangles(real_data: Path) -> None:
 
     folder = real_data / "sanders"
     rectangles = json.loads((folder / "cache" / "crop_rectangles.json").read_text())
+    assert rectangles
     from lipsync_nb.avatar.face_boxes import box_from_landmarks, read_landmarks
 
     for name, entry in rectangles.items():

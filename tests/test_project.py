@@ -6,10 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TOP_LEVEL = {
-    "pyproject.toml", "environment.yml", "README.md", "LICENSE",
-    "notebooks", "lipsync_nb", "tests", "data", "tools",
-}  # fmt: skip
 
 
 def environment_requirements() -> set[str]:

@@ -132,9 +132,13 @@ def used(thing: Any, path: Path) -> None:
     assert type(thing).load(thing.save(path)) == thing  # type: ignore[attr-defined]
     if isinstance(thing, lnb.Sweep):
         assert len(thing.to_csv().splitlines()) == len(thing.rows) + 1
-        assert [thing.verdict, thing.measured, thing.to_rows()]
+        assert len(thing.to_rows()) == len(thing.rows)
+        assert thing.verdict.endswith(".")
+        assert all(row in thing.rows for row in thing.measured)
     if isinstance(thing, Benchmark):
-        assert [thing.ratio(name, thing.names[0]) for name in thing.names]
+        ratios = [thing.ratio(name, thing.names[0]) for name in thing.names]
+        assert all(0 < ratio.low <= ratio.median <= ratio.high for ratio in ratios)
+        assert ratios[0].median == 1
 
 
 def raw_errors(
@@ -282,7 +286,8 @@ def test_only_regular_files_of_a_sane_size_are_read(tmp_path: Path) -> None:
 def test_half_a_surrogate_is_read_as_text_that_can_be_written(tmp_path: Path) -> None:
     result = read(tmp_path / "file.json", with_value(entries(), ("runs", 1, "provider"), "\udc80"))
     assert result.runs[1].provider == "\\udc80"
-    assert lnb.write_report(tmp_path / "page.html", result, title="\udc80").stat().st_size
+    page = lnb.write_report(tmp_path / "page.html", result, title="\udc80")
+    assert "<title>\\udc80</title>" in page.read_text(encoding="utf-8")
 
 
 def test_values_of_a_numpy_array_can_be_swept(

@@ -9,6 +9,7 @@ from dataclasses import fields
 from html import escape
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from IPython.core.events import EventManager, available_events
@@ -68,7 +69,8 @@ def test_panel_renders(synctalk_folder: Path, speech_file: Path, tmp_path: Path)
     assert seen[0].notes
     assert "out.mp4<br>" + "<br>".join(map(escape, seen[0].notes)) in panel.message.value
     assert (panel.progress.value, panel.progress.max) == (10, 10)
-    assert len(panel.live.value) > 1000
+    live = cv2.imdecode(np.frombuffer(panel.live.value, np.uint8), cv2.IMREAD_COLOR)
+    assert live.shape == (240, 320, 3)
     first = panel.job.avatar
     panel.start()
     assert panel.wait(120)
@@ -213,21 +215,21 @@ def test_studio_shows_what_was_rendered(
     studio.close()
 
 
-def test_closing_and_making_anew_leaves_no_threads(
-    synctalk_folder: Path, speech_file: Path, tmp_path: Path
-) -> None:
+def test_closing_and_making_anew_leaves_no_threads(synctalk_folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "long.npy", np.zeros((3000, 512), np.float32))
+    config = lnb.RenderConfig(streams=2, num_threads=2)
     before = set(threading.enumerate())
     for _ in range(3):
-        panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
+        panel = panel_of(synctalk_folder, tmp_path / "long.npy", tmp_path / "out.mp4", config)
         panel.start()
+        while not panel.live.value and panel.job.state == "running":
+            time.sleep(0.05)
+        started = {thread.name for thread in set(threading.enumerate()) - before}
+        assert {"render", "inference 1", "inference 2", "composite"} <= started
         panel.close()
         assert panel.wait(120)
-    left = [
-        t.name
-        for t in set(threading.enumerate()) - before
-        if t.name in ("render", "inference", "composite")
-    ]
-    assert left == []
+        left = set(threading.enumerate()) - before
+        assert left == set()
 
 
 class Shell:

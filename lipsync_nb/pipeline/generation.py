@@ -33,8 +33,7 @@ from lipsync_nb.network.kept import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
 from lipsync_nb.network.normal_form import OutputRange, normal_form
 from lipsync_nb.network.preparation import Arithmetic, prepare_halves, prepare_whole
 from lipsync_nb.network.providers import CPU, first_provider
-from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
-from lipsync_nb.network.row_fusion.tails import WeightsError
+from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
 from lipsync_nb.network.splitting import Edge, edges_of
 from lipsync_nb.network.store import Files, NetworkStore, Result
 from lipsync_nb.system.kept_files import trusted_owners

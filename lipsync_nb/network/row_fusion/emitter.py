@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -15,25 +16,41 @@ PTR = ir.PointerType()
 OPERANDS = 6
 
 
+@dataclass(frozen=True)
+class Target:
+    """The processor that code is written for.
+
+    Attributes:
+        lanes: float32 numbers in one vector: 4 (SSE, NEON), 8 (AVX2) or 16 (AVX-512). LLVM cuts
+            vectors that are wider than the processor's into several.
+        cpu: LLVM's name of the processor, as ``x86-64-v3``.
+        features: instruction sets beside those of ``cpu``, as LLVM lists them: ``+fma,-avx512f``.
+    """
+
+    lanes: int
+    cpu: str
+    features: str = ""
+
+    @property
+    def accumulators(self) -> int:
+        """Sums that a kernel keeps in registers: AVX2 has 16 of these, AVX-512 and Arm 32."""
+        return 12 if self.lanes == 8 else 24
+
+
 @functools.cache
-def lanes() -> int:
-    """float32 numbers in one vector of this processor."""
+def host() -> Target:
+    """This processor, with the widest vectors that it has."""
     features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx2") else 4
-
-
-def accumulators() -> int:
-    """Sums that a kernel keeps in vector registers: AVX2 has 16 of these, AVX-512 and Arm 32."""
-    return 12 if lanes() == 8 else 24
+    narrow = 8 if features.get("avx2") else 4
+    lanes = 16 if features.get("avx512f") else narrow
+    return Target(lanes, llvm.get_host_cpu_name(), features.flatten())
 
 
 class Emitter:
     """Writes the body of one kernel."""
 
-    def __init__(self, module: ir.Module, name: str) -> None:
-        self.module, self.lanes = module, lanes()
+    def __init__(self, module: ir.Module, name: str, target: Target) -> None:
+        self.module, self.target, self.lanes = module, target, target.lanes
         self.vector = ir.VectorType(F32, self.lanes)
         kind = ir.FunctionType(ir.VoidType(), [PTR] * OPERANDS + [F32])
         self.function = ir.Function(module, kind, name)

@@ -9,10 +9,12 @@ import onnx
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.inference import Session, check_numbers
+from lipsync_nb.network.row_fusion.emitter import Target
+from lipsync_nb.network.row_fusion.programs import RowProgram
+from lipsync_nb.network.row_fusion.tails import WeightsError, head_of, read_tail
 from lipsync_nb.types.records import AnyArray, ImageArray
 
-from .programs import RowProgram
-from .tails import head_of, read_tail
+__all__ = ["FusedNetwork", "Target", "WeightsError"]
 
 
 class FusedNetwork:
@@ -24,6 +26,7 @@ class FusedNetwork:
     Args:
         model: the serialised graph, float32; it gives uint8 pictures ``[N, s, s, 3]``.
         open_session: opens a serialised graph.
+        target: the processor that the layers are compiled for; None: this one.
 
     Attributes:
         provider: of the session.
@@ -34,12 +37,17 @@ class FusedNetwork:
         WeightsError: their weights do not fit them.
     """
 
-    def __init__(self, model: bytes, open_session: Callable[[bytes], Session]) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        open_session: Callable[[bytes], Session],
+        target: Target | None = None,
+    ) -> None:
         graph = onnx.load_from_string(model)
         # Compiled code relies on the shapes: on those that follow from the inputs alone.
         del graph.graph.value_info[:]
         graph = onnx.shape_inference.infer_shapes(graph)
-        tail = read_tail(graph)
+        tail = read_tail(graph, target)
         head, self._names = head_of(graph, tail)
         if not self._names:
             raise NetworkError("nothing of the network would be left in front of them.")

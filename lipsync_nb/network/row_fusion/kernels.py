@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from llvmlite import ir
 
-from .emitter import I8, I32, I64, Emitter, accumulators, exp, lanes
+from lipsync_nb.network.row_fusion.emitter import I8, I32, I64, Emitter, Target, exp
 
 
 class Kernel(Protocol):
@@ -52,14 +52,14 @@ class StretchRow:
     low: tuple[int, ...]
     weight: tuple[float, ...]
 
-    def is_possible(self) -> bool:
+    def is_possible(self, lanes: int) -> bool:
         """Whether what a vector of columns needs fits into one vector of the source."""
-        parts = [self.low[i : i + lanes()] for i in range(0, len(self.low), lanes())]
-        reach = (part[-1] + 1 - self._start(part[0]) for part in parts)
-        return self.source_width >= lanes() and all(width < lanes() for width in reach)
+        parts = [self.low[i : i + lanes] for i in range(0, len(self.low), lanes)]
+        reach = (part[-1] + 1 - self._start(part[0], lanes) for part in parts)
+        return self.source_width >= lanes and all(width < lanes for width in reach)
 
-    def _start(self, low: int) -> int:
-        return min(low, self.source_width - lanes())
+    def _start(self, low: int, lanes: int) -> int:
+        return min(low, self.source_width - lanes)
 
     def emit(self, e: Emitter) -> None:
         n, last = e.lanes, self.source_width - 1
@@ -68,7 +68,7 @@ class StretchRow:
             target = e.at(e.out, (c.index, self.stride))
             for column in range(0, len(self.low), n):
                 low = self.low[column : column + n]
-                start = self._start(low[0])
+                start = self._start(low[0], n)
                 values = e.load(source, start)
                 below = self._pick(e, values, [i - start for i in low])
                 above = self._pick(e, values, [min(i + 1, last) - start for i in low])
@@ -97,29 +97,25 @@ class PointwiseRow:
     added: str = ""
     relu: bool = False
 
-    @property
-    def columns(self) -> int:
-        """Vectors of a tile."""
-        across = self.width // lanes()
-        room = max(1, 20_000 // (self.inputs * 4 * lanes()))
-        widest = 5 if accumulators() > 12 else 4
-        return max(v for v in range(1, widest + 1) if across % v == 0 and v <= room)
+    def tile(self, target: Target) -> tuple[int, int]:
+        """Channels and vectors that are summed at once, in as many registers."""
+        across = self.width // target.lanes
+        # What a tile reads of each input stays in the first cache.
+        most = max(1, 20_000 // (self.inputs * 4 * target.lanes))
+        widest = 5 if target.accumulators > 12 else 4
+        v = max(v for v in range(1, widest + 1) if across % v == 0 and v <= most)
+        sums = target.accumulators
+        return max(m for m in range(1, 17) if self.channels % m == 0 and m * v <= sums), v
 
-    @property
-    def rows(self) -> int:
-        """Channels of a tile."""
-        most = accumulators()
-        return max(m for m in range(1, 17) if self.channels % m == 0 and m * self.columns <= most)
-
-    def packed(self, weight: np.ndarray) -> np.ndarray:
+    def packed(self, weight: np.ndarray, target: Target) -> np.ndarray:
         """``[c, k]`` in the order in which it is read."""
-        m = self.rows
+        m, _ = self.tile(target)
         return np.ascontiguousarray(
             weight.reshape(self.channels // m, m, self.inputs).transpose(0, 2, 1), np.float32
         )
 
     def emit(self, e: Emitter) -> None:
-        m, v, n = self.rows, self.columns, e.lanes
+        (m, v), n = self.tile(e.target), e.lanes
         mix = e.splat(e.t) if self.added == "mixed" else None
         with e.loop(self.width, v * n) as p, e.loop(self.channels, m) as g:
             start = [

@@ -1,4 +1,4 @@
-"""Row kernels compiled for this processor, and run as lists of calls."""
+"""Row kernels compiled for a processor, and run as lists of calls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from lipsync_nb.errors import NetworkError
+from lipsync_nb.network.row_fusion.emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter, Target
+from lipsync_nb.network.row_fusion.kernels import Kernel
 from lipsync_nb.types.records import AnyArray, IndexArray
-
-from .emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter
-from .kernels import Kernel
 
 _RECORD = 2 + 2 * OPERANDS
 
@@ -24,20 +23,16 @@ class Machine:
     A call is int64 ``[14]``: number of the kernel, bits of ``t``, and for each of the six
     operands a base and the bytes behind it.
 
+    Args:
+        target: what they are compiled for; running them asks for a processor that has all of it.
+
     Raises:
         NetworkError: LLVM does not compile them for this processor.
     """
 
-    def __init__(self, kernels: Sequence[Kernel]) -> None:
-        module = ir.Module("rows")
-        functions = []
-        for number, kernel in enumerate(kernels):
-            emitter = Emitter(module, f"kernel{number}")
-            kernel.emit(emitter)
-            functions.append(emitter.end())
-        _emit_driver(module, functions)
+    def __init__(self, kernels: Sequence[Kernel], target: Target) -> None:
         try:
-            self._engine, address = _compile(module)
+            self._engine, address = _compile(kernels, target)
         except RuntimeError as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise NetworkError(f"LLVM does not compile them ({first}).") from error
@@ -50,9 +45,27 @@ class Machine:
 
 
 @functools.lru_cache(maxsize=16)
-def compiled(kernels: tuple[Kernel, ...]) -> Machine:
+def compiled(kernels: tuple[Kernel, ...], target: Target) -> Machine:
     """The machine for these kernels; the same one where they were compiled before."""
-    return Machine(kernels)
+    return Machine(kernels, target)
+
+
+def assembly(kernels: Sequence[Kernel], target: Target) -> str:
+    """The machine code of these kernels, as text, for whoever works on them."""
+    optimised, machine = _optimise(kernels, target)
+    text: str = machine.emit_assembly(optimised)
+    return text
+
+
+def _emit(kernels: Sequence[Kernel], target: Target) -> ir.Module:
+    module = ir.Module("rows")
+    functions = []
+    for number, kernel in enumerate(kernels):
+        emitter = Emitter(module, f"kernel{number}", target)
+        kernel.emit(emitter)
+        functions.append(emitter.end())
+    _emit_driver(module, functions)
+    return module
 
 
 def _emit_driver(module: ir.Module, functions: Sequence[ir.Function]) -> None:
@@ -91,19 +104,25 @@ def _emit_driver(module: ir.Module, functions: Sequence[ir.Function]) -> None:
     b.ret_void()
 
 
-def _compile(module: ir.Module) -> tuple[llvm.ExecutionEngine, int]:
+def _optimise(
+    kernels: Sequence[Kernel], target: Target
+) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3
+        cpu=target.cpu, features=target.features, opt=3
     )
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(str(_emit(kernels, target)))
     parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(parsed, builder)
-    engine = llvm.create_mcjit_compiler(parsed, machine)
+    return parsed, machine
+
+
+def _compile(kernels: Sequence[Kernel], target: Target) -> tuple[llvm.ExecutionEngine, int]:
+    optimised, machine = _optimise(kernels, target)
+    engine = llvm.create_mcjit_compiler(optimised, machine)
     engine.finalize_object()
     return engine, engine.get_function_address("run")

@@ -26,7 +26,7 @@ _WORKSPACE, _WEIGHTS, _FIRST_INPUT = 0, 1, 2
 
 
 class RowProgram:
-    """A tail, compiled for this processor.
+    """A tail, compiled for the processor that it was read for.
 
     Any number of threads may run it at the same time; each has a workspace of its own.
 
@@ -47,7 +47,7 @@ class RowProgram:
         offsets, self._weights = _gather_weights(tail.steps)
         writer = _Writer(tail, places, zeros, offsets)
         self._calls = np.array([writer.call(*entry) for entry in schedule], np.int64)
-        self._machine = compiled(writer.kernels)
+        self._machine = compiled(writer.kernels, tail.target)
         self._own = threading.local()
 
     def __call__(self, inputs: Sequence[Array], out: Array) -> None:

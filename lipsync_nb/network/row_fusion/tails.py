@@ -11,10 +11,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.graphs import MEAN_OUTPUT
+from lipsync_nb.network.row_fusion.emitter import Target, host
+from lipsync_nb.network.row_fusion.kernels import (
+    CopyRow,
+    DepthwiseRow,
+    Kernel,
+    PictureRow,
+    PointwiseRow,
+    StretchRow,
+)
 from lipsync_nb.network.splitting import subgraph
-
-from .emitter import lanes
-from .kernels import CopyRow, DepthwiseRow, Kernel, PictureRow, PointwiseRow, StretchRow
 
 SMALLEST_ROWS = 64
 PADDING = 16
@@ -74,30 +80,36 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Tail:
-    """The layers that a program computes: the steps, and the tensors that they start from."""
+    """The layers that a program computes: the steps, and the tensors that they start from.
+
+    Attributes:
+        target: the processor that the steps' weights and widths are laid out for.
+    """
 
     steps: tuple[Step, ...]
     inputs: tuple[Rows, ...]
+    target: Target
 
 
-def read_tail(model: onnx.ModelProto) -> Tail:
+def read_tail(model: onnx.ModelProto, target: Target | None = None) -> Tail:
     """The last layers of a network that gives pictures, as far as programs over rows know them.
 
     These are, back from the output: 1x1 and depthwise 3x3 convolutions, ReLU, sums, linear
-    interpolation, on tensors of 128 rows or more.
+    interpolation, on tensors of `SMALLEST_ROWS` rows or more.
 
     Args:
         model: float32, its output as of `with_picture_output`, all shapes known.
+        target: the processor that will run them; None: this one.
 
     Raises:
         NetworkError: the last layers are others.
         WeightsError: weights are of another type or shape than the layers' pictures ask for.
     """
-    reader = _Reader(model.graph)
+    reader = _Reader(model.graph, target or host())
     reader.picture(model.graph.output[0].name)
     if sum(isinstance(step.kernel, PointwiseRow) for step in reader.steps) < 2:
         raise NetworkError("the last layers are not of a kind that is computed row by row.")
-    return Tail(tuple(reader.steps), tuple(reader.inputs.values()))
+    return Tail(tuple(reader.steps), tuple(reader.inputs.values()), reader.target)
 
 
 def head_of(model: onnx.ModelProto, tail: Tail) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -111,7 +123,8 @@ def head_of(model: onnx.ModelProto, tail: Tail) -> tuple[onnx.ModelProto, tuple[
 class _Reader:
     """Reads a graph from its output backwards, and collects steps in the order of the work."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, target: Target) -> None:
+        self.target = target
         self._weights = {t.name: t for t in graph.initializer}
         self._producers = {name: node for node in graph.node for name in node.output}
         values = [*graph.input, *graph.value_info, *graph.output]
@@ -138,7 +151,7 @@ class _Reader:
 
     def _is_known(self, node: onnx.NodeProto) -> bool:
         shape = self._shape(node.output[0])
-        if not _fits(shape):
+        if not self._fits(shape):
             return False
         if node.op_type == "Conv":
             return self._is_pointwise(node) or self._is_depthwise(node)
@@ -163,7 +176,7 @@ class _Reader:
         weight = self._weight(conv)
         if weight is None or weight.shape[0] != 3 or not self._is_pointwise(conv):
             raise NetworkError("the last convolution is not a 1x1 convolution to three channels.")
-        if not _fits(self._shape(name)):
+        if not self._fits(self._shape(name)):
             raise NetworkError(f"the pictures are {self._shape(name)}, too small or of odd width.")
         source = self._row_buffer(self._value(name))
         _, height, width = source.shape
@@ -242,7 +255,7 @@ class _Reader:
         if out.shape[1:] != source.shape[1:]:
             raise WeightsError(f"{name!r} is {out.shape}, made from {source.shape}.")
         weight = self._fitting(node.input[1], (*shape, 1, 1)).reshape(shape)
-        weights = {"w": kernel.packed(weight), "b": self._bias(node, out.channels)}
+        weights = {"w": kernel.packed(weight, self.target), "b": self._bias(node, out.channels)}
         self.steps.append(Step(kernel, out, {"x": _same(source), **sources}, weights, mix))
         return out
 
@@ -258,7 +271,7 @@ class _Reader:
     def _interpolated(self, node: onnx.NodeProto) -> tuple[dict[str, Source], Array | None, str]:
         channels, height, width = self._shape(node.output[0])
         source = self._shape(node.input[0])
-        if not _is_linear(node) or source[0] != channels or source[2] < lanes():
+        if not _is_linear(node) or source[0] != channels or source[2] < self.target.lanes:
             return {}, None, ""
         low, weight = _taps(source[2], width)
         kernel_rows = self._value(node.input[0])
@@ -267,7 +280,7 @@ class _Reader:
             channels, source[2], kernel_rows.stride, narrow.stride,
             tuple(low.tolist()), tuple(weight.tolist()),
         )  # fmt: skip
-        if not kernel.is_possible():
+        if not kernel.is_possible(self.target.lanes):
             return {}, None, ""
         self.steps.append(Step(kernel, narrow, {"x": _same(kernel_rows)}))
         above, mix = _taps(source[1], height)
@@ -316,6 +329,9 @@ class _Reader:
         sizes = [dim.dim_value for dim in kind.shape.dim[1:]] if kind is not None else []
         return (sizes[0], sizes[1], sizes[2]) if len(sizes) == 3 else (0, 0, 0)
 
+    def _fits(self, shape: tuple[int, int, int]) -> bool:
+        return shape[1] >= SMALLEST_ROWS and shape[2] % self.target.lanes == 0
+
     def _array(self, name: str) -> Array:
         return numpy_helper.to_array(self._weights[name])
 
@@ -341,10 +357,6 @@ class _Reader:
 
 def _same(rows: Rows) -> Source:
     return Source(rows, np.arange(rows.height))
-
-
-def _fits(shape: tuple[int, int, int]) -> bool:
-    return shape[1] >= SMALLEST_ROWS and shape[2] % lanes() == 0
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:

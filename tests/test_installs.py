@@ -105,6 +105,23 @@ def test_a_server_renders_without_notebook_packages(
     assert out.stat().st_size > 0
 
 
+def test_precisions_are_compared_without_ssim(
+    synctalk_folder: Path, speech_file: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    done = subprocess.run(
+        [sys.executable, "-c", WHICH % "skimage", "skimage", "precision", str(synctalk_folder),
+         str(speech_file), "--repeats", "1", "--frames", "4", "--recipes", "fp32,fp16",
+         "--report", str(page)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
+    cells = [line.split() for line in done.stdout.splitlines() if line.startswith("fp")]
+    assert [row[5] for row in cells] == ["-", "-"]
+    assert done.stdout.count("SSIM needs scikit-image") == 1
+    assert page.read_text(encoding="utf-8").count("SSIM needs scikit-image") == 1
+
+
 def test_widgets_without_their_package_are_one_sentence() -> None:
     code = (
         f"{BLOCKED}\nimport lipsync_nb\ntry:\n    lipsync_nb.Studio\n"

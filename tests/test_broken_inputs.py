@@ -103,7 +103,7 @@ def test_in_a_process_of_its_own(name: str, tmp_path: Path, home: Path) -> None:
     case = next(case for case in ALL if case.name == name)
     scene = scene_of(case, tmp_path, home)
     before = content(scene.out)
-    command = [sys.executable, "-m", "lipsync_nb.cli", *scene.arguments]
+    command = [sys.executable, "-m", "lipsync_nb", *scene.arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     check(case, scene, before, done.returncode, done.stderr)
 

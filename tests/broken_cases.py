@@ -130,7 +130,7 @@ def overwritten(data: bytes) -> bytes:
 
 
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4")
-NO_SOUND = r"not decodable as sound|found no sound track"
+NO_SOUND = "not decodable as sound"
 NOISE = np.random.default_rng(5).integers(0, 256, 3000).astype(np.uint8).tobytes()
 
 
@@ -190,7 +190,7 @@ SPEECH = [
             "header claims 4 GB": (said_wav(broken.wav(claimed=2**32 - 1)), USABLE),
             "title in Latin-1": (said_wav(broken.wav(chunk=broken.latin_info())), USABLE),
             "ID3 in Latin-1": (said_wav(broken.wav(chunk=broken.latin_id3())), USABLE),
-            "a picture": (said("broken.wav", broken.picture(".png")), NO_SOUND),
+            "a picture": (said("broken.wav", broken.picture(".png")), "found no sound track"),
             "a list of files": (said("broken.wav", b"ffconcat version 1.0\nfile a.wav"), NO_SOUND),
             "a playlist": (said("broken.wav", b"#EXTM3U\n#EXTINF:1,\na.wav"), NO_SOUND),
             "missing": (lambda scene: scene.speech.unlink(), "no such speech file"),
@@ -383,7 +383,8 @@ PICTURES = [
         "picture",
         "full_body_img/1.jpg",
         {
-            "any": r"1\.jpg: (cannot be read|is not there)",
+            "any": r"1\.jpg: is not there any more",
+            "socket": r"1\.jpg: cannot be read",
             "pipe": r"1\.jpg: cannot be read \(it is a pipe or a device",
             "device": r"1\.jpg: cannot be read \(it is a pipe or a device",
             "folder": r"1\.jpg: cannot be read \(it is a folder",
@@ -566,7 +567,8 @@ def of_30000(data: bytes) -> bytes:
     return field_of(b"avc1", 24, 30_000 << 16 | 30_000)(data)
 
 
-NO_VIDEO = r"full_body_video\.mp4: (not decodable as video|found no pictures|cannot be read)"
+NO_VIDEO = r"full_body_video\.mp4: not decodable as video"
+NO_PICTURES = r"full_body_video\.mp4: found no pictures, expected a video"
 VIDEOS = [
     *cases(
         "video",
@@ -587,13 +589,13 @@ VIDEOS = [
             "says 30000x30000": (video(of_30000), USABLE),
             "says 10^9 times": (video(field_of(b"stts", 8, 10**9)), USABLE),
             "says 10^9 sizes": (video(field_of(b"stsz", 8, 10**9)), NO_VIDEO),
-            "says sizes of 2 GB": (video(field_of(b"stsz", 4, 2**31 - 1)), NO_VIDEO),
-            "packets elsewhere": (video(field_of(b"stco", 8, 2**31)), NO_VIDEO),
+            "says sizes of 2 GB": (video(field_of(b"stsz", 4, 2**31 - 1)), NO_PICTURES),
+            "packets elsewhere": (video(field_of(b"stco", 8, 2**31)), NO_PICTURES),
             "a list of files": (video(lambda data: b"ffconcat version 1.0\nfile a.mp4"), NO_VIDEO),
         },
         "video",
     ),
-    *no_files("video", "full_body_video.mp4", {"any": NO_VIDEO}, "video"),
+    *no_files("video", "full_body_video.mp4", {"any": r"video\.mp4: cannot be read"}, "video"),
 ]
 
 
@@ -662,7 +664,10 @@ GENERATORS = [
             "gives NaN": (generator(broken.generator_of(np.nan)), "gives NaN or infinity"),
             "gives infinity": (generator(broken.generator_of(np.inf)), "gives NaN or infinity"),
             "gives 1e30": (generator(broken.generator_of(1e30)), "its output reaches from 1e.30"),
-            "opset 999": (generator(broken.generator_of(opset=999)), "opset|not a usable"),
+            "opset 999": (
+                generator(broken.generator_of(opset=999)),
+                "written for opset 999, ONNX Ru",
+            ),
             "opset 0": (generator(broken.generator_of(opset=0)), NO_NETWORK),
             "IR 999": (generator(broken.generator_of(ir_version=999)), "IR version 999"),
             "a maker's name in Latin-1": (
@@ -857,7 +862,7 @@ PLACES = cases(
         "another suffix": (out("out.avi"), "found suffix .avi"),
         "within a folder that is missing": (out("no/out.mp4"), "no/out.mp4: "),
         "within a file": (out("speech.wav/out.mp4"), "speech.wav/out.mp4: "),
-        "a name of 300 letters": (out("x" * 300 + ".mp4"), "cannot be written|too long"),
+        "a name of 300 letters": (out("x" * 300 + ".mp4"), r"cannot be written \(File name too"),
         "the speech": (out("speech.wav"), "is what is read"),
         "a folder": (out_on("folder"), "out.mp4: "),
         "a pipe": (out_on("pipe"), "out.mp4: "),

@@ -68,7 +68,8 @@ def html_of(notebook: Notebook) -> str:
     return "".join(data.get("text/html", "") for data in shown)
 
 
-def shows_widget(notebook: Notebook) -> bool:
-    """Whether a cell of an executed notebook shows a widget."""
+def ends_with_widget(notebook: Notebook) -> bool:
+    """Whether the last cell of code shows a widget; progress bars are some too, in the others."""
     kind = "application/vnd.jupyter.widget-view+json"
-    return any(kind in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", []))
+    last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+    return any(kind in output.get("data", {}) for output in last.outputs)

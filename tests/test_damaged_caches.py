@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damages import ANY_FILE, FEW, FOLDER, JSON_FILE, NETWORK, Damage, flip
-from kept_kinds import KINDS, Made, lines_of, place_of
+from kept_kinds import KINDS, TUNED, Made, lines_of, place_of
 
 import lipsync_nb as lnb
+from lipsync_nb.experiments import tuning
 
 
 def _damages(kind: str) -> dict[str, Damage]:
@@ -55,6 +56,11 @@ def test_damage_is_one_line_and_made_good(
     assert second == []
     assert not any("\n" in line for line in first)
     assert not list(cache.rglob(".lipsync-partial-*"))
+
+
+def test_a_tuning_that_is_whole_is_used(cache: Path) -> None:
+    assert place_of(cache, "tuned last.json").is_file()
+    assert tuning.last_tuned() == TUNED
 
 
 # What is not ours to remove stays, and nothing is kept.

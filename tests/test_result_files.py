@@ -250,7 +250,9 @@ def test_a_missing_entry_is_named(tmp_path: Path) -> None:
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_results_is_named(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"file\.json: .*\.$"):
+    of_no_kind = content in (b"null", b"3")
+    message = "found results of kind None" if of_no_kind else r"not a file of results \("
+    with pytest.raises(BenchmarkError, match=rf"file\.json: {message}.*\.$"):
         read(tmp_path / "file.json", content)
 
 
@@ -315,7 +317,8 @@ def a_run(repeat: int = 0, **values: Any) -> Run:
 )  # fmt: skip
 def test_records_refuse_what_cannot_be(values: dict[str, Any]) -> None:
     assert a_run().fps == 10
-    with pytest.raises(BenchmarkError, match="expected"):
+    (name,) = values
+    with pytest.raises(BenchmarkError, match=rf"^{name}(\[0\]\..*)?: found .*, expected .* to 1e"):
         a_run(**values)
 
 

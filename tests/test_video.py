@@ -153,22 +153,24 @@ def test_unwritable_outputs(tmp_path: Path, case: int) -> None:
         open_sink(path, silent(1), 25, RenderConfig())
 
 
-def broken_videos() -> list[tuple[str, Callable[[bytes], bytes]]]:
+def broken_videos() -> list[tuple[str, Callable[[bytes], bytes], str]]:
     return [
-        ("truncated", lambda data: data[: len(data) * 2 // 3]),
-        ("empty", lambda data: b""),
-        ("text", lambda data: b"not a video"),
+        ("truncated", lambda data: data[: len(data) * 2 // 3], "is damaged or breaks off"),
+        ("empty", lambda data: b"", "not decodable as video"),
+        ("text", lambda data: b"not a video", "not decodable as video"),
     ]
 
 
-@pytest.mark.parametrize(("name", "damage"), broken_videos())
-def test_broken_videos(tmp_path: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(("name", "damage", "message"), broken_videos())
+def test_broken_videos(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes], message: str
+) -> None:
     rng = np.random.default_rng(0)
     noisy = [rng.integers(0, 255, (96, 160, 3)).astype(np.uint8) for _ in range(30)]
     write_all(Mp4Sink(tmp_path / "v.mp4", silent(30), 25, RenderConfig()), noisy)
     broken = tmp_path / f"{name}.mp4"
     broken.write_bytes(damage((tmp_path / "v.mp4").read_bytes()))
-    with pytest.raises(AvatarError, match=f"{name}.mp4: "):
+    with pytest.raises(AvatarError, match=rf"{name}\.mp4: {message}"):
         list(iter_video(broken))
 
 

@@ -131,13 +131,13 @@ def table(figures: Sequence[Figure]) -> list[str]:
     """A line for each contender: medians, and how many times as fast as the first one."""
     names = sorted({figure.name: None for figure in figures}, key=_place)
     by_name = {n: sorted((f for f in figures if f.name == n), key=_repeat) for n in names}
-    lines = [f"{figures[0].part:<30}{'ms a frame':>22}{'CPU ms a frame':>22}{'times as fast':>20}"]
+    lines = [f"{figures[0].part:<30}{'ms a frame':>26}{'CPU ms a frame':>26}{'times as fast':>20}"]
     for name, own in by_name.items():
         first = by_name[names[0]]
         ratios = [one.seconds / two.seconds for one, two in zip(first, own, strict=True)]
         wall = Spread.of([1000 * figure.seconds for figure in own])
         cpu = Spread.of([1000 * figure.cpu_seconds for figure in own])
-        lines.append(f"{name:<30}{wall!s:>22}{cpu!s:>22}{Spread.of(ratios)!s:>20}")
+        lines.append(f"{name:<30}{wall!s:>26}{cpu!s:>26}{Spread.of(ratios)!s:>20}")
     return lines
 
 

@@ -14,7 +14,7 @@ from .types.rich import shown_by
 if TYPE_CHECKING:
     from .avatar.avatar import Avatar, demo_folder, demo_speeches, load_avatar
     from .avatar.cache import MemoryReport, Template
-    from .cli.progress import BenchmarkBar, ProgressBar, TotalBar
+    from .cli.progress import ProgressBar
     from .config.presets import PRESETS, preset
     from .errors import LipsyncError
     from .experiments.ablations import Story, story
@@ -47,7 +47,7 @@ _HOMES = {
     "experiments.baselines": ("render_origin",),
     "pipeline.render": ("FrameStream", "RenderResult", "iter_frames", "render"),
     "config.presets": ("PRESETS", "preset"),
-    "cli.progress": ("BenchmarkBar", "ProgressBar", "TotalBar"),
+    "cli.progress": ("ProgressBar",),
     "types.records": ("Box", "Frame", "ModelSpec", "Progress", "RenderConfig", "Speech"),
     "experiments.memory": ("MemoryTable", "memory_table"),
     "experiments.precision": ("PrecisionComparison", "compare_precision", "quantize"),
@@ -73,7 +73,6 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Avatar",
     "Benchmark",
-    "BenchmarkBar",
     "Box",
     "ConfigForm",
     "Frame",
@@ -101,7 +100,6 @@ __all__ = [
     "Template",
     "TimingView",
     "Timings",
-    "TotalBar",
     "Tuned",
     "autotune",
     "benchmark",

@@ -14,7 +14,7 @@ from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_
 from lipsync_nb.types.records import RenderConfig, Speech, option_choices
 from lipsync_nb.types.rich import Rich
 
-from .progress import BenchmarkBar, TotalBar
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from lipsync_nb.avatar.avatar import Avatar
@@ -180,7 +180,7 @@ def _bench(options: argparse.Namespace) -> None:
     from lipsync_nb.experiments.benchmarks import benchmark
 
     speech = _speech(options)
-    with _avatar(options) as avatar, BenchmarkBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = benchmark(
             avatar,
             speech,
@@ -198,7 +198,7 @@ def _sweep(options: argparse.Namespace) -> None:
     given = options.values or ["batch_size=1,4,8,16", "n_jobs=1,2,4"]
     values: dict[str, Any] = dict(_values(text) for text in given)
     speech = _speech(options)
-    with _avatar(options) as avatar, TotalBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = sweep(
             avatar,
             speech,
@@ -244,7 +244,7 @@ def _story(options: argparse.Namespace) -> None:
     from lipsync_nb.experiments.ablations import story
 
     speech = _speech(options)
-    with _avatar(options) as avatar, BenchmarkBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = story(
             avatar,
             speech,
@@ -261,7 +261,7 @@ def _precision(options: argparse.Namespace) -> None:
 
     recipes: Any = _names(options.recipes) or RECIPES
     speech = _speech(options)
-    with _avatar(options) as avatar, BenchmarkBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = compare_precision(
             avatar,
             speech,
@@ -287,7 +287,7 @@ def _quantize(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace) -> None:
     from lipsync_nb.experiments.tuning import autotune
 
-    with _avatar(options) as avatar, TotalBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         tell(autotune(avatar, seconds=options.seconds, renew=options.renew, progress=bar))
 
 

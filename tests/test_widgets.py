@@ -55,6 +55,22 @@ def test_form_says_what_is_not_allowed(avatar: lnb.Avatar) -> None:
     assert form.value == lnb.RenderConfig(precision="int8")
 
 
+@pytest.mark.parametrize("config", [lnb.RenderConfig(), lnb.RenderConfig(pixels="i420")])
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_the_form_estimates_what_a_render_keeps(
+    avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path, config: lnb.RenderConfig, name: str
+) -> None:
+    studio = lnb.Studio(config=config)
+    studio.form.set_avatar(avatar)
+    studio.panel.out.value = str(tmp_path / name)
+    lnb.render(avatar, speech, tmp_path / name, config)
+    opened = avatar.template
+    assert opened.pixels == ("bgr" if config.pixels == "auto" and name == "out" else "i420")
+    expected = avatar.estimate_memory("memory", opened.pixels).ram_bytes
+    assert f"template: {expected / 1e6:.0f} MB in RAM" in studio.form._note.value
+    studio.close()
+
+
 def test_panel_renders(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
     seen: list[lnb.RenderResult] = []
     panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")

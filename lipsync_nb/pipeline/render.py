@@ -22,7 +22,6 @@ from lipsync_nb.system.outputs import refuse_inputs
 from lipsync_nb.types.records import (
     FloatArray,
     Frame,
-    Pixels,
     Predictions,
     Progress,
     ProgressCallback,
@@ -36,7 +35,7 @@ from .batches import batch_frames, template_order
 from .compositing import Compositor
 from .generation import FEATURES_FILE, open_generator
 from .prefetch import run_ahead, run_side_by_side
-from .sinks import Mp4Sink, Sink, open_sink
+from .sinks import Mp4Sink, Sink, is_video, open_sink
 from .timing import Timings
 
 Item = TypeVar("Item")
@@ -117,9 +116,10 @@ class FrameStream:
         self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
         # A preview keeps what it uses; otherwise the next speech will want the other frames too.
         first = int(self.order.max(initial=0)) + 1 if self.config.max_frames else None
-        pixels = choose_pixels(avatar, self.config, for_video)
         with self.timings.stage("open"):
-            self.template = avatar.open_template(self.config.cache, pixels, first)
+            self.template = avatar.open_template(
+                self.config.cache, self.config.pixels, first, for_video
+            )
             self.generator = open_generator(
                 avatar, self.template, self.track, self.order, self.config, self.plan
             )
@@ -208,14 +208,6 @@ class FrameStream:
                 yield frames
 
 
-def choose_pixels(avatar: Avatar, config: RenderConfig, for_video: bool) -> Pixels:
-    """Layout of the template's frames: I420 where a video encoder takes them as they are."""
-    if config.pixels != "auto":
-        return config.pixels
-    even = avatar.width % 2 == 0 and avatar.height % 2 == 0
-    return "i420" if for_video and even and config.cache != "none" else "bgr"
-
-
 def gather(predictions: Iterable[Predictions], size: int) -> Iterator[Predictions]:
     """Join predictions into windows of at least ``size`` frames; the last may be smaller.
 
@@ -281,7 +273,7 @@ def _spare_inputs(path: str | Path, avatar: Avatar, speech: Speech) -> None:
     inputs = (*avatar.source.files, avatar.generator, avatar.audio_encoder, avatar.path)
     refuse_inputs(path, (speech.path, *inputs))
     real, root = Path(os.path.realpath(path)), Path(os.path.realpath(avatar.path))
-    if real.suffix.lower() != ".mp4" and real.is_relative_to(root):
+    if not is_video(real) and real.is_relative_to(root):
         raise OutputError(f"{path}: is a link to a file of the avatar ({real}).")
 
 

@@ -13,7 +13,13 @@ from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.records import Precision
 
 from .files import first_line
-from .graphs import remove_idle_nodes, with_dynamic_batch, with_newer_operators, with_picture_output
+from .graphs import (
+    inputs_of,
+    remove_idle_nodes,
+    with_dynamic_batch,
+    with_newer_operators,
+    with_picture_output,
+)
 from .integers import WeightBits, weight_bits
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .requantizing import share_concat_ranges
@@ -35,8 +41,7 @@ def simplify(model_bytes: bytes) -> bytes:
         NetworkError: the result could not be made, or differs from the original by over 1e-4.
     """
     model = onnx.load_from_string(model_bytes)
-    names = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in names]
+    inputs = inputs_of(model.graph)
     for value in [*inputs, *model.graph.output]:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, shape_inference
 
 from lipsync_nb.errors import NetworkError
 
+from .graphs import GraphIndex, inputs_of
+
 # What these make is larger than what they take, and costs next to nothing to make again.
 _WIDENING = ("DequantizeLinear", "Cast", "Identity")
 
@@ -82,13 +84,11 @@ class _Cut:
     """Where a graph is cut: what depends on the input, and the edges that cross."""
 
     def __init__(self, graph: onnx.GraphProto, name: str) -> None:
-        weights = {tensor.name for tensor in graph.initializer}
-        inputs = [value.name for value in graph.input if value.name not in weights]
+        inputs = [value.name for value in inputs_of(graph)]
         if name not in inputs:
             raise NetworkError(f"found inputs {', '.join(inputs)}, expected {name!r} among them.")
-        values = [*graph.input, *graph.value_info, *graph.output]
-        self.values = {value.name: value for value in values}
-        self.producers = {out: node for node in graph.node for out in node.output if out}
+        index = GraphIndex(graph)
+        self.values, self.producers = index.values, index.producers
         self.dependent = _reached(graph.node, [name])
         self._varying = _reached(graph.node, inputs)
         self.edges = self._crossing(graph)
@@ -136,8 +136,7 @@ def _edge(value: onnx.ValueInfoProto | None, name: str) -> Edge:
 def nodes_of_input(model: onnx.ModelProto, name: str) -> list[str]:
     """Names of the nodes that depend on the input ``name`` and on no other input."""
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    others = [v.name for v in graph.input if v.name not in weights and v.name != name]
+    others = [value.name for value in inputs_of(graph) if value.name != name]
     own, foreign = _reached(graph.node, [name]), _reached(graph.node, others)
     return [n.name for n in graph.node if n.output[0] in own and n.output[0] not in foreign]
 
@@ -152,7 +151,7 @@ def subgraph(
 
     Inputs that the outputs do not depend on are left out.
     """
-    producers = {out: node for node in model.graph.node for out in node.output if out}
+    producers = GraphIndex(model.graph).producers
     given = {value.name for value in inputs}
     needed, waiting = set(), [value.name for value in outputs]
     while waiting:

@@ -19,7 +19,7 @@ def plain_render(
     features = plain_walk.plain_feature_track(speech.samples, avatar.audio_encoder)
     frames = list(avatar.source.frames())
     return plain_walk.plain_frames(
-        frames, boxes, features, avatar.generator, order, audio_edges=edges
+        frames, boxes, features, avatar.generator, order, audio_padding=edges
     )
 
 

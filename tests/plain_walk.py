@@ -82,18 +82,18 @@ def plain_box(landmarks: np.ndarray) -> tuple[int, int, int, int]:
     return x1, y1, x2, y1 + (x2 - x1)
 
 
-def plain_audio(features: np.ndarray, i: int, audio_edges: str = "zero") -> np.ndarray:
+def plain_audio(features: np.ndarray, i: int, audio_padding: str = "zero") -> np.ndarray:
     """The generator's audio of output frame i: rows ``[i - 8, i + 8)``, ``[1, 32, 16, 16]``."""
     rows = []
     for r in range(i - 8, i + 8):
         if 0 <= r < len(features):
             rows.append(features[r])
-        elif audio_edges == "zero":
+        elif audio_padding == "zero":
             rows.append(np.zeros(512, np.float32))
-        elif audio_edges == "repeat":
+        elif audio_padding == "repeat":
             rows.append(features[0] if r < 0 else features[-1])
         else:
-            raise ValueError(f"audio_edges is {audio_edges!r}, expected 'zero' or 'repeat'")
+            raise ValueError(f"audio_padding is {audio_padding!r}, expected 'zero' or 'repeat'")
     return np.concatenate(rows).reshape(1, 32, 16, 16).astype(np.float32)
 
 
@@ -123,7 +123,7 @@ def plain_frames(
     features: np.ndarray,
     generator_path: str | Path,
     order: str | Sequence[int] = "pingpong",
-    audio_edges: str = "zero",
+    audio_padding: str = "zero",
 ) -> list[np.ndarray]:
     """The whole walk: one finished frame uint8 ``[H, W, 3]`` BGR for every row of the track.
 
@@ -132,7 +132,7 @@ def plain_frames(
         boxes: ``(x1, y1, x2, y2)``, half-open, of every template frame.
         features: float32 ``[n, 512]``.
         order: ``pingpong``, ``index``, or the template frame of every output frame.
-        audio_edges: ``zero`` or ``repeat``.
+        audio_padding: ``zero`` or ``repeat``.
     """
     session = _session(generator_path)
     if isinstance(order, str):
@@ -142,7 +142,7 @@ def plain_frames(
         frame = frames[template_frame].copy()
         x1, y1, x2, y2 = boxes[template_frame]
         crop328 = cv2.resize(frame[y1:y2, x1:x2], (328, 328), interpolation=cv2.INTER_CUBIC)
-        audio = plain_audio(features, i, audio_edges)
+        audio = plain_audio(features, i, audio_padding)
         crop328[4:324, 4:324] = plain_predict(session, plain_visual(crop328), audio)
         size = (x2 - x1, y2 - y1)
         frame[y1:y2, x1:x2] = cv2.resize(crop328, size, interpolation=cv2.INTER_CUBIC)

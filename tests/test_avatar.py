@@ -15,6 +15,7 @@ from lipsync_nb.avatar.loading import load_avatar
 from lipsync_nb.errors import AvatarError, NotFoundError
 from lipsync_nb.media.imaging import bgr_to_i420, resize
 from lipsync_nb.pipeline.compositing import composite_picture
+from lipsync_nb.types.records import Box
 
 
 def test_synctalk_folder(synctalk_folder: Path) -> None:
@@ -62,7 +63,7 @@ def test_boxes_from_either_source(tmp_path: Path, synctalk_folder: Path) -> None
     (folder / "cache" / "crop_rectangles.json").write_text(json.dumps(entries))
     by_landmarks = load_avatar(synctalk_folder).template.boxes
     assert list(load_avatar(folder).template.boxes) == list(by_landmarks)
-    rectangle = lnb.Box(10, 20, 70, 80)
+    rectangle = Box(10, 20, 70, 80)
     assert set(load_avatar(folder, boxes="rectangles").template.boxes) == {rectangle}
     assert set(load_avatar(folder, box=(10, 20, 70, 80)).template.boxes) == {rectangle}
     shutil.rmtree(folder / "landmarks")
@@ -259,7 +260,7 @@ def test_boxes_that_leave_the_frame_are_cut_as_slices_are(
     with pytest.warns(UserWarning, match=r"leaves the frame in 5 of 5 frames and is cut") as caught:
         avatar = load_avatar(synctalk_folder, box=box)
     assert len(caught) == len(avatar.notes) == 1
-    assert set(avatar.boxes) == {lnb.Box(*inside)}
+    assert set(avatar.boxes) == {Box(*inside)}
     template = avatar.open_template("memory", pixels)
     x1, y1, x2, y2 = inside
     frame = avatar.source.read(1)

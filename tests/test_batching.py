@@ -7,6 +7,7 @@ import plain_walk
 import pytest
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import AvatarError, ConfigError
 from lipsync_nb.pipeline.batches import audio_rows, iter_batches, template_order, visual_input
@@ -87,8 +88,8 @@ def test_empty_box_is_refused() -> None:
 def test_template_checks_its_parts() -> None:
     frame = np.zeros((20, 30, 3), np.uint8)
     with pytest.raises(AvatarError, match="no frames"):
-        lnb.Template([], [])
+        Template([], [])
     with pytest.raises(AvatarError, match="found 2 frames and 1 boxes"):
-        lnb.Template([frame, frame], [Box(0, 0, 5, 5)])
+        Template([frame, frame], [Box(0, 0, 5, 5)])
     with pytest.raises(AvatarError, match="leaves the frame, expected it inside 30x20"):
-        lnb.Template([frame], [Box(0, 0, 31, 5)])
+        Template([frame], [Box(0, 0, 31, 5)])

@@ -11,7 +11,7 @@ from builders import write_video
 from comparison import assert_same
 
 import lipsync_nb as lnb
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.errors import BenchmarkError, ConfigError
 from lipsync_nb.experiments.baselines import ORIGIN_STAGES, render_origin
@@ -26,7 +26,7 @@ NAMES = ["origin-cached", "onnxruntime", "engine"]
 
 @pytest.fixture(scope="module")
 def result(avatar: lnb.Avatar, speech: lnb.Speech) -> Benchmark:
-    return lnb.benchmark(avatar, speech, NAMES, repeats=2, max_frames=10)
+    return lnb.experiments.benchmark(avatar, speech, NAMES, repeats=2, max_frames=10)
 
 
 def test_configurations_take_turns(result: Benchmark) -> None:
@@ -87,7 +87,7 @@ def test_ratios_are_taken_repeat_by_repeat() -> None:
 def test_own_configurations_have_their_names(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     own = {"mine": lnb.RenderConfig(batch_size=2), "engine": lnb.RenderConfig(batch_size=1)}
     seen = []
-    result = lnb.benchmark(
+    result = lnb.experiments.benchmark(
         avatar,
         speech,
         own,
@@ -101,10 +101,12 @@ def test_own_configurations_have_their_names(avatar: lnb.Avatar, speech: lnb.Spe
 
 
 def test_a_name_given_twice_counts_once(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
-    result = lnb.benchmark(avatar, speech, ["cached", "cached"], repeats=1, max_frames=2)
+    result = lnb.experiments.benchmark(
+        avatar, speech, ["cached", "cached"], repeats=1, max_frames=2
+    )
     assert [(run.name, run.repeat) for run in result.runs] == [("cached", 0), ("cached", 1)]
     with pytest.raises(BenchmarkError, match="found 1 steps"):
-        lnb.story(avatar, speech, steps=["cached", "cached"])
+        lnb.experiments.ablation(avatar, speech, steps=["cached", "cached"])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_bad_requests(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        lnb.benchmark(avatar, speech, configs, repeats=repeats)
+        lnb.experiments.benchmark(avatar, speech, configs, repeats=repeats)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from broken import Scene
 from broken_cases import ALL, USABLE, USAGE, Case
 
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.system.outputs import PARTIAL
 
 # Run in a process of their own as well, where what libraries print is seen too.

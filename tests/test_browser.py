@@ -91,7 +91,7 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
 
         open_tab(page, "Timing")
         shown.wait_for_selector(f"{STUDIO} svg text >> text=inference", timeout=10_000)
-        open_tab(page, "Inside a frame")
+        open_tab(page, "Frame trace")
         shown.wait_for_selector(f"{STUDIO} >> text=prediction of the network", timeout=10_000)
         runs_again(page)
         assert own_errors(page) == []

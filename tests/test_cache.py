@@ -11,7 +11,7 @@ import lipsync_nb as lnb
 from lipsync_nb.avatar.cache import estimate_template
 from lipsync_nb.media.imaging import bgr_to_i420, i420_to_bgr
 from lipsync_nb.pipeline.compositing import Compositor, composite_frame, composite_picture
-from lipsync_nb.types.records import ImageArray, Predictions
+from lipsync_nb.types.records import Box, ImageArray, Predictions
 
 WAYS = [("none", "bgr"), ("memory", "bgr"), ("memory", "i420"), ("mmap", "bgr"), ("mmap", "i420")]
 # The plain walk and the pipeline may differ by 1 in a painted pixel; then one step of luma
@@ -121,7 +121,7 @@ def test_the_estimate_is_what_a_used_template_costs(
 
 
 def test_i420_keeps_a_720p_frame_in_less_than_half() -> None:
-    report = estimate_template(1280, 720, [lnb.Box(500, 300, 682, 482)] * 500, "memory", "i420")
+    report = estimate_template(1280, 720, [Box(500, 300, 682, 482)] * 500, "memory", "i420")
     assert report.bytes_per_frame <= 1_750_000
 
 

@@ -10,13 +10,13 @@ import av
 import pytest
 from builders import tone_speech
 
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.types.records import ImageArray
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lipsync_nb.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "lipsync_nb", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 

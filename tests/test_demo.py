@@ -23,7 +23,7 @@ def painted(avatar: lnb.Avatar, frame: lnb.Frame) -> ImageArray:
     """What the generator paints of a frame, uint8 ``[320, 320, 3]`` BGR."""
     box = avatar.template.boxes[frame.template_index]
     crop = crop_face(frame.data, box, SPEC.crop_size, SPEC.interpolation)
-    return crop[SPEC.inside, SPEC.inside]
+    return crop[SPEC.roi, SPEC.roi]
 
 
 def test_data_folder_is_complete_and_small(demo: lnb.Avatar) -> None:

@@ -13,7 +13,7 @@ from comparison import assert_same
 import lipsync_nb as lnb
 from lipsync_nb.experiments.benchmarks import Benchmark, Run
 from lipsync_nb.notebook import charts, displays
-from lipsync_nb.pipeline.frame_trace import Inside
+from lipsync_nb.pipeline.frame_trace import FrameTracer
 from lipsync_nb.pipeline.timing import StageRow, Timings
 from lipsync_nb.types.records import ImageArray
 
@@ -51,7 +51,7 @@ THINGS: dict[str, tuple[Callable[..., object], list[str]]] = {
     ),
     "timings": (lambda a, s, r: r.timings, ["<svg", "composite", "p95", "steady"]),
     "benchmark": (lambda a, s, r: runs(), ["FPS", "2 &lt;many&gt;", "low-high"]),
-    "inside": (lambda a, s, r: Inside(a, s)[3], ["Output frame 3", "prediction", "masked R"]),
+    "inside": (lambda a, s, r: FrameTracer(a, s)[3], ["Output frame 3", "prediction", "masked R"]),
 }
 
 
@@ -132,15 +132,15 @@ def test_many_short_spans_become_few_rectangles() -> None:
 def test_inside_a_frame_is_what_is_rendered(
     avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray]
 ) -> None:
-    inside = Inside(avatar, speech)
-    assert len(inside) == len(reference)
-    frames = [lnb.Frame(i, 0, i / 25, inside[i].frame) for i in range(6)]
+    tracer = FrameTracer(avatar, speech)
+    assert len(tracer) == len(reference)
+    frames = [lnb.Frame(i, 0, i / 25, tracer[i].frame) for i in range(6)]
     assert_same(frames, reference[:6])
-    step = inside[5]
+    step = tracer[5]
     assert step.audio.shape == (16, 512)
     assert step.first_row == -3
     assert not step.audio[:3].any()
     assert not step.masked[5:310, 5:315].any()
     assert step.difference[step.box.rows, step.box.columns].any()
-    with pytest.raises(lnb.LipsyncError, match=f"found {len(inside)}, expected 0 to"):
-        inside[len(inside)]
+    with pytest.raises(lnb.LipsyncError, match=f"found {len(tracer)}, expected 0 to"):
+        tracer[len(tracer)]

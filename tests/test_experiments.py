@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.errors import BenchmarkError, ConfigError, NetworkError, OutputError
 from lipsync_nb.experiments import tuning
 from lipsync_nb.experiments.ablations import ORIGIN_FIGURES
@@ -23,11 +23,11 @@ STEPS = ["baseline", "cached", "parallel", "engine"]
 
 
 @pytest.fixture(scope="module")
-def told(avatar: lnb.Avatar, speech: lnb.Speech) -> lnb.Story:
-    return lnb.story(avatar, speech, steps=STEPS, repeats=2, max_frames=FRAMES)
+def told(avatar: lnb.Avatar, speech: lnb.Speech) -> lnb.experiments.Ablation:
+    return lnb.experiments.ablation(avatar, speech, steps=STEPS, repeats=2, max_frames=FRAMES)
 
 
-def test_story_compares_each_step(told: lnb.Story) -> None:
+def test_story_compares_each_step(told: lnb.experiments.Ablation) -> None:
     steps = told.steps
     assert [step.name for step in steps] == STEPS
     assert steps[0].over_before.median == steps[0].over_first.median == 1
@@ -43,8 +43,8 @@ def test_story_compares_each_step(told: lnb.Story) -> None:
     assert steps[3].origin is None
 
 
-def test_story_survives_its_file(told: lnb.Story, tmp_path: Path) -> None:
-    assert lnb.Story.load(told.save(tmp_path / "story.json")) == told
+def test_story_survives_its_file(told: lnb.experiments.Ablation, tmp_path: Path) -> None:
+    assert lnb.experiments.Ablation.load(told.save(tmp_path / "story.json")) == told
     assert "17.34" in str(told)
     assert "times as fast" in told.verdict
     assert "41.11" in told.to_html()
@@ -52,17 +52,17 @@ def test_story_survives_its_file(told: lnb.Story, tmp_path: Path) -> None:
 
 def test_story_needs_steps(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     with pytest.raises(BenchmarkError, match="found 1 steps"):
-        lnb.story(avatar, speech, steps=["cached"])
+        lnb.experiments.ablation(avatar, speech, steps=["cached"])
     with pytest.raises(ConfigError, match="found 'fast'"):
-        lnb.story(avatar, speech, steps=["cached", "fast"])
+        lnb.experiments.ablation(avatar, speech, steps=["cached", "fast"])
 
 
 @pytest.fixture(scope="module")
-def compared(avatar: lnb.Avatar, speech: lnb.Speech) -> lnb.PrecisionComparison:
-    return lnb.compare_precision(avatar, speech, repeats=2, max_frames=FRAMES)
+def compared(avatar: lnb.Avatar, speech: lnb.Speech) -> lnb.experiments.PrecisionComparison:
+    return lnb.experiments.compare_precision(avatar, speech, repeats=2, max_frames=FRAMES)
 
 
-def test_precisions_side_by_side(compared: lnb.PrecisionComparison) -> None:
+def test_precisions_side_by_side(compared: lnb.experiments.PrecisionComparison) -> None:
     rows = {row.precision: row for row in compared.rows}
     assert list(rows) == ["fp32", "fp16", "int8", "int8-dynamic"]
     first = rows["fp32"].likeness
@@ -83,7 +83,9 @@ def test_precisions_side_by_side(compared: lnb.PrecisionComparison) -> None:
     assert best in {row.precision for row in compared.rows if row.likeness.psnr_db >= 36}
 
 
-def test_comparison_shows_itself(compared: lnb.PrecisionComparison, tmp_path: Path) -> None:
+def test_comparison_shows_itself(
+    compared: lnb.experiments.PrecisionComparison, tmp_path: Path
+) -> None:
     html = compared.to_html()
     assert html.count("<img") == len(compared.shown_frames) * (1 + 3 * 2)
     assert "int8-dynamic" in str(compared)
@@ -111,7 +113,7 @@ def test_conclusion_follows_from_the_figures(
     seconds: float, psnr: float, r: float, best: str
 ) -> None:
     rows = (precision_row("fp32", 2.0, 100, 0.955), precision_row("int8", seconds, psnr, r))
-    result = lnb.PrecisionComparison(rows, (0,))
+    result = lnb.experiments.PrecisionComparison(rows, (0,))
     assert result.best.precision == best
     assert ("INT8 gains n" in result.verdict) == (seconds > 2)
     kept = "Stay with fp32: nothing" if best == "fp32" else "Use int8: 2.00 times as fast as fp32"
@@ -121,7 +123,7 @@ def test_conclusion_follows_from_the_figures(
 def test_quantized_network_is_a_generator(
     avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path
 ) -> None:
-    network = lnb.quantize(avatar, "int8", speech)
+    network = lnb.experiments.quantize(avatar, "int8", speech)
     kinds = {node.op_type for node in onnx.load_from_string(network.model).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= kinds
     path = network.save(tmp_path / "int8.onnx")
@@ -131,11 +133,11 @@ def test_quantized_network_is_a_generator(
     plain = [frame.data for frame in lnb.iter_frames(avatar, speech, config)]
     assert likeness(np.stack(frames), np.stack(plain)).psnr_db > 30
     with pytest.raises(ConfigError, match="found 'int4', expected one of fp32"):
-        lnb.quantize(avatar, "int4")  # type: ignore[arg-type]
+        lnb.experiments.quantize(avatar, "int4")  # type: ignore[arg-type]
     with pytest.raises(NetworkError, match="found no features to calibrate on"):
-        lnb.quantize(avatar, "int8")
+        lnb.experiments.quantize(avatar, "int8")
     with pytest.raises(NetworkError, match="found no generator"):
-        lnb.quantize(replace(avatar, generator=None))
+        lnb.experiments.quantize(replace(avatar, generator=None))
     with pytest.raises(OutputError, match="does not exist"):
         network.save(tmp_path / "none" / "int8.onnx")
 
@@ -143,7 +145,7 @@ def test_quantized_network_is_a_generator(
 def test_demo_clips_have_a_truth() -> None:
     demo = lnb.load_avatar("demo")
     speech = lnb.load_speech(lnb.demo_speeches()["hello"])
-    result = lnb.compare_precision(demo, speech, ["fp32"], repeats=1, max_frames=60)
+    result = lnb.experiments.compare_precision(demo, speech, ["fp32"], repeats=1, max_frames=60)
     assert result.rows[0].r is not None
     assert result.rows[0].r > 0.85
 
@@ -169,18 +171,18 @@ def test_tuning_searches_and_remembers(
     monkeypatch.setattr(tuning, "TRIAL_FRAMES", FRAMES)
     assert tuning.last_tuned() == lnb.RenderConfig()
     base = lnb.RenderConfig(crf=30)
-    found = lnb.autotune(avatar, base=base)
+    found = lnb.experiments.autotune(avatar, base=base)
     assert found.config.crf == 30
     assert found.seconds > 0
     names = {tuning._name(config) for config in tuning.candidates(base, 2)}
     assert set(found.speeds) == names
     medians = [speed.median for speed in found.speeds.values()]
     assert medians == sorted(medians, reverse=True)
-    again = lnb.autotune(avatar, base=base)
+    again = lnb.experiments.autotune(avatar, base=base)
     assert (again.seconds, again.config, again.speeds) == (0, found.config, found.speeds)
     assert tuning.last_tuned() == found.config
     assert "remembered" in str(again)
-    assert lnb.autotune(avatar, base=base, renew=True).seconds > 0
+    assert lnb.experiments.autotune(avatar, base=base, renew=True).seconds > 0
 
 
 def test_tuning_stops_in_time(
@@ -188,12 +190,12 @@ def test_tuning_stops_in_time(
 ) -> None:
     monkeypatch.setenv("LIPSYNC_NB_CACHE", str(tmp_path))
     monkeypatch.setattr(tuning, "TRIAL_FRAMES", FRAMES)
-    found = lnb.autotune(avatar, seconds=1e-6)
+    found = lnb.experiments.autotune(avatar, seconds=1e-6)
     assert len(found.speeds) == 1
     with pytest.raises(BenchmarkError, match="seconds: found 0"):
-        lnb.autotune(avatar, seconds=0)
+        lnb.experiments.autotune(avatar, seconds=0)
     with pytest.raises(NetworkError, match="found no generator"):
-        lnb.autotune(replace(avatar, generator=None))
+        lnb.experiments.autotune(replace(avatar, generator=None))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_tuning_stops_in_time(
 def test_profile_adds_up(
     avatar: lnb.Avatar, speech: lnb.Speech, config: lnb.RenderConfig, graph: str
 ) -> None:
-    profile = lnb.profile_network(avatar, speech, config, repeats=2)
+    profile = lnb.experiments.profile_network(avatar, speech, config, repeats=2)
     assert profile.graph == graph
     for rows in (profile.kinds, profile.nodes):
         assert sum(row.ms_per_frame for row in rows) == pytest.approx(profile.ms_per_frame)
@@ -221,25 +223,26 @@ def test_profile_adds_up(
 
 
 def test_memory_is_as_reckoned(avatar: lnb.Avatar) -> None:
-    result = lnb.memory_table(avatar, frames=(40, 80))
+    result = lnb.experiments.memory_table(avatar, frames=(40, 80))
     assert [(row.num_frames, row.pixels) for row in result.rows] == [
         (40, "bgr"), (40, "i420"), (80, "bgr"), (80, "i420"),
     ]  # fmt: skip
     for row in result.rows:
         template = avatar.estimate_memory("memory", row.pixels).total_bytes / len(avatar)
         assert row.estimate_bytes == pytest.approx(template * row.num_frames, rel=0.1)
-    unmeasured = lnb.memory_table(avatar, frames=(1000,), measure=False)
+    unmeasured = lnb.experiments.memory_table(avatar, frames=(1000,), measure=False)
     assert {row.measured_bytes for row in unmeasured.rows} == {None}
     assert "origin MB" in str(result)
     with pytest.raises(ConfigError, match="expected lengths of 1 to 1000000000000"):
-        lnb.memory_table(avatar, frames=(0,))
+        lnb.experiments.memory_table(avatar, frames=(0,))
 
 
 def test_memory_that_is_measured_is_what_was_reckoned(avatar: lnb.Avatar) -> None:
     """In a new process: this one has memory that was freed, and is taken again."""
     program = (
         "import sys, lipsync_nb as lnb\n"
-        "for row in lnb.memory_table(lnb.load_avatar(sys.argv[1]), frames=(400,)).rows:\n"
+        "table = lnb.experiments.memory_table(lnb.load_avatar(sys.argv[1]), frames=(400,))\n"
+        "for row in table.rows:\n"
         "    print(row.pixels, row.measured_bytes / row.estimate_bytes)"
     )
     done = subprocess.run(
@@ -253,7 +256,9 @@ def test_memory_that_is_measured_is_what_was_reckoned(avatar: lnb.Avatar) -> Non
     }
 
 
-def test_report_stands_alone(told: lnb.Story, avatar: lnb.Avatar, tmp_path: Path) -> None:
+def test_report_stands_alone(
+    told: lnb.experiments.Ablation, avatar: lnb.Avatar, tmp_path: Path
+) -> None:
     path = lnb.write_report(tmp_path / "story.html", told, avatar, title="A <story>")
     text = path.read_text(encoding="utf-8")
     assert "A &lt;story&gt;" in text
@@ -266,8 +271,8 @@ def test_commands(
 ) -> None:
     person, speech = str(synctalk_folder), str(speech_file)
     few = ["--repeats", "1", "--frames", "5"]
-    story = ["story", person, speech, *few, "--steps", "cached,engine"]
-    assert main([*story, "--report", str(tmp_path / "story.html")]) == 0
+    told = ["ablation", person, speech, *few, "--steps", "cached,engine"]
+    assert main([*told, "--report", str(tmp_path / "story.html")]) == 0
     compare = ["precision", person, speech, *few, "--recipes", "fp32,int8"]
     assert main([*compare, "--out", str(tmp_path / "precision.json")]) == 0
     assert main(["quantize", person, speech, "--out", str(tmp_path / "n.onnx")]) == 0

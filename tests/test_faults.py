@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.media.video import iter_video
 from lipsync_nb.system import outputs as files
 
@@ -64,7 +64,7 @@ class Scene:
         return {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def command(self, speech: Path | None = None, *options: str, out: Path | None = None) -> str:
-        words = [sys.executable, "-m", "lipsync_nb.cli.main", "render", self.avatar]
+        words = [sys.executable, "-m", "lipsync_nb", "render", self.avatar]
         words += [speech or self.short, out or self.out, *options]
         return shlex.join(str(word) for word in words)
 
@@ -424,7 +424,7 @@ def experiment(*words: str) -> Fault:
             w.replace("AVATAR", str(scene.avatar)).replace("ROOT", str(scene.root)) for w in words
         ]
         before = {p: p.read_bytes() for p in scene.avatar.rglob("*.onnx")}
-        ended = scene.shell(shlex.join([sys.executable, "-m", "lipsync_nb.cli.main", *named]))
+        ended = scene.shell(shlex.join([sys.executable, "-m", "lipsync_nb", *named]))
         assert before == {p: p.read_bytes() for p in scene.avatar.rglob("*.onnx")}
         return ended
 
@@ -435,7 +435,7 @@ def sweep_ended(scene: Scene) -> tuple[int, str]:
     """SIGTERM in a sweep: what was measured so far is kept, and goes on in the next call."""
     out = scene.root / "out" / "sweep.json"
     words = ["sweep", scene.avatar, scene.short, "--out", out, "--repeats", "50", "--frames", "9"]
-    command = shlex.join([sys.executable, "-m", "lipsync_nb.cli.main", *map(str, words)])
+    command = shlex.join([sys.executable, "-m", "lipsync_nb", *map(str, words)])
     process = scene.start(command)
     deadline = time.monotonic() + 60
     while not out.exists():
@@ -443,7 +443,7 @@ def sweep_ended(scene: Scene) -> tuple[int, str]:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     ended = scene.ended(process)
-    assert lnb.Sweep.load(out).rows
+    assert lnb.experiments.Sweep.load(out).rows
     out.unlink()
     return ended
 

@@ -15,8 +15,13 @@ from onnx import TensorProto, helper
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
-from lipsync_nb.network.preparation import Arithmetic, prepare_halves, prepare_whole, simplify
-from lipsync_nb.network.splitting import Edge, nodes_of_input, split_graph
+from lipsync_nb.network.preparation import (
+    QuantizationSettings,
+    prepare_halves,
+    prepare_whole,
+    simplify,
+)
+from lipsync_nb.network.splitting import BoundaryTensor, nodes_of_input, split_graph
 from lipsync_nb.network.store import NetworkStore
 from lipsync_nb.network.unet328 import generator_onnx, random_state
 from lipsync_nb.pipeline.feature_cache import FeatureCache, plan_features
@@ -253,7 +258,10 @@ def test_plan_features(
 
 
 def test_feature_cache_gives_what_was_put() -> None:
-    edges = [Edge("a", (2,), np.dtype(np.float32)), Edge("b", (1, 2), np.dtype(np.uint8))]
+    edges = [
+        BoundaryTensor("a", (2,), np.dtype(np.float32)),
+        BoundaryTensor("b", (1, 2), np.dtype(np.uint8)),
+    ]
     cache = FeatureCache(edges, np.array([2, 5, 6]))
     values = {f: [np.full(2, f, np.float32), np.full((1, 2), f, np.uint8)] for f in (2, 5, 6, 7)}
     for frame in (6, 5):
@@ -402,7 +410,7 @@ def test_layers_of_the_sound_can_stay_float(exported: bytes) -> None:
     floats = {}
     for spared in ("", "audio"):
         files = prepare_halves(
-            exported, "audio", False, Arithmetic("int8", lambda: samples, spared)
+            exported, "audio", False, QuantizationSettings("int8", lambda: samples, spared)
         )
         nodes = onnx.load_from_string(files["dependent.onnx"]).graph.node
         quantised = {out for n in nodes if n.op_type == "DequantizeLinear" for out in n.output}

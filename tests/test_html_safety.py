@@ -68,19 +68,19 @@ def from_a_file(name: str, folder: Path) -> Benchmark:
     return Benchmark.load(benchmark_of(name).save(folder / "bench.json"))
 
 
-def sweep_of(values: dict[str, Any], reason: str = "") -> lnb.Sweep:
+def sweep_of(values: dict[str, Any], reason: str = "") -> lnb.experiments.Sweep:
     runs = () if reason else (run_of(""),)
     row = bare(SweepRow, values=values, config=lnb.RenderConfig(), runs=runs, reason=reason)
-    return lnb.Sweep((row,))
+    return lnb.experiments.Sweep((row,))
 
 
-def precision_of(precision: str, reason: str = "") -> lnb.PrecisionComparison:
+def precision_of(precision: str, reason: str = "") -> lnb.experiments.PrecisionComparison:
     runs = (run_of(""),)
     pictures = np.zeros((1, 320, 320, 3), np.uint8)
     good = Likeness(100.0, 1.0, 0, 0)
     first: Any = PrecisionRow(precision, 1, runs, good, None, pictures, "")  # type: ignore[arg-type]
     other: Any = PrecisionRow("int8", reason=reason or "None.")
-    return lnb.PrecisionComparison((first, other), (0,))
+    return lnb.experiments.PrecisionComparison((first, other), (0,))
 
 
 def profile_of(graph: str = "", kind: str = "", name: str = "", output: str = "") -> NetworkProfile:
@@ -157,7 +157,7 @@ PLAIN: dict[str, Maker] = {
     "sweep values of two": lambda t: sweep_of({"a": t, "b": t}),
     "sweep third value": lambda t: sweep_of({"a": 1, "b": 2, "c": t}),
     "sweep reason": lambda t: sweep_of({"a": 1}, t),
-    "story step": lambda t: lnb.Story(benchmark_of(t)),
+    "story step": lambda t: lnb.experiments.Ablation(benchmark_of(t)),
     "precision": precision_of,
     "precision reason": lambda t: precision_of("fp32", t),
     "tuned name": lambda t: Tuned(lnb.RenderConfig(), {t: Spread(1, 1, 1)}, 1.0, {}),
@@ -356,7 +356,7 @@ def test_json_of_results_is_no_script(tmp_path: Path) -> None:
     """Timings are linked as files: within the page they are base64."""
     result = result_of(tmp_path / "x.mp4")
     result.timings.add(HOSTILE[0], 0.0, 1.0, 1)
-    view = lnb.TimingView()
+    view = lnb.widgets.TimingView()
     view.add(result, HOSTILE[0])
     assert json.loads(result.timings.to_json())["spans"][1]["stage"] == HOSTILE[0]
     values = list(html_values(view))

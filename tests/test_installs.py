@@ -44,7 +44,7 @@ result = lnb.render(avatar, speech, out, progress=lnb.ProgressBar())
 print(result.num_frames, len(result.to_html()) > 100, len(avatar.to_html()) > 100)
 """
 WHICH = f"""{BLOCKED}
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 code = main(sys.argv[2:])
 print(code, *sorted(set(sys.modules) & set("%s".split())))
 """

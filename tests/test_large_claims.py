@@ -182,18 +182,20 @@ print(len(list(stream)), stream.generator.batch_size, *stream.shortfalls)
 
 
 def test_memory_of_very_long_templates_is_reckoned(avatar: lnb.Avatar) -> None:
-    (row,) = (r for r in lnb.memory_table(avatar, [10**12]).rows if r.pixels == "bgr")
+    (row,) = (r for r in lnb.experiments.memory_table(avatar, [10**12]).rows if r.pixels == "bgr")
     assert row.measured_bytes is None
     whole = avatar.estimate_memory("memory", "bgr").total_bytes
     assert row.estimate_bytes == 10**12 // len(avatar) * whole
-    (few,) = (r for r in lnb.memory_table(avatar, [len(avatar)], measure=False).rows[:1])
+    (few,) = (
+        r for r in lnb.experiments.memory_table(avatar, [len(avatar)], measure=False).rows[:1]
+    )
     assert few.estimate_bytes == whole
 
 
 @pytest.mark.parametrize("number", [10**13, 10**400, 10**5000], ids=["1e13", "1e400", "1e5000"])
 def test_numbers_beyond_are_told(number: int, avatar: lnb.Avatar) -> None:
     with pytest.raises(ConfigError, match="expected lengths of 1 to 1000000000000"):
-        lnb.memory_table(avatar, [number])
+        lnb.experiments.memory_table(avatar, [number])
     with pytest.raises(
         ConfigError, match=r"max_frames: found .{1,90}, expected at most 1000000000"
     ):

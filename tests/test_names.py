@@ -7,7 +7,7 @@ import av
 import pytest
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
 
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 
 OPTIONS = ["--max-frames", "2", "--no-fuse"]
 

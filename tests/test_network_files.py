@@ -18,7 +18,7 @@ from test_generation import psnr
 from test_inference import SHAPES, batch
 
 import lipsync_nb as lnb
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
 from lipsync_nb.network import files as network_files
 from lipsync_nb.network.files import read_network
@@ -115,7 +115,7 @@ def test_networks_of_two_gigabytes_are_told(
         read_network(path)
 
 
-def painter(
+def predictor(
     path: Path,
     kind: int = TensorProto.FLOAT,
     scale: float = 1.0,
@@ -148,7 +148,7 @@ def painter(
         helper.make_node("Add", ["scaled", "offset"], ["moved"]),
         helper.make_node("Cast", ["moved"], ["out"], to=given),
     ]
-    graph = helper.make_graph(nodes, "painter", inputs, [output], weights)
+    graph = helper.make_graph(nodes, "predictor", inputs, [output], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     path.write_bytes(model.SerializeToString())
     return path
@@ -186,9 +186,9 @@ def test_other_numbers_give_the_same_pictures(
     tolerance: int,
 ) -> None:
     config = lnb.RenderConfig(max_frames=3)
-    usual = replace(avatar, generator=painter(tmp_path / "usual.onnx", offset=0.06))
+    usual = replace(avatar, generator=predictor(tmp_path / "usual.onnx", offset=0.06))
     reference = [frame.data for frame in lnb.iter_frames(usual, speech, config)]
-    path = painter(tmp_path / "odd.onnx", kind, scale, 0.06 * scale, given)
+    path = predictor(tmp_path / "odd.onnx", kind, scale, 0.06 * scale, given)
     odd = replace(avatar, generator=path)
     stream = lnb.FrameStream(odd, speech, replace(config, **form))
     assert_same(stream, reference, tolerance)
@@ -227,7 +227,7 @@ def test_values_outside_are_clipped_and_told(
     avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path, form: dict[str, Any]
 ) -> None:
     config = lnb.RenderConfig(max_frames=1, **form)
-    odd = replace(avatar, generator=painter(tmp_path / "odd.onnx", scale=1.6, offset=-0.2))
+    odd = replace(avatar, generator=predictor(tmp_path / "odd.onnx", scale=1.6, offset=-0.2))
     stream = lnb.FrameStream(odd, speech, config)
     (predictions,) = stream.predictions()
     visual = stream.generator.batch(np.arange(1), stream.order)
@@ -270,7 +270,7 @@ def test_outputs_that_are_no_pictures_are_told(
     offset: float,
     message: str,
 ) -> None:
-    odd = replace(avatar, generator=painter(tmp_path / "odd.onnx", scale=scale, offset=offset))
+    odd = replace(avatar, generator=predictor(tmp_path / "odd.onnx", scale=scale, offset=offset))
     config = lnb.RenderConfig(max_frames=2, prepare=prepare)
     with pytest.raises(NetworkError, match=rf"odd\.onnx: .*({message})"):
         list(lnb.iter_frames(odd, speech, config))
@@ -329,7 +329,7 @@ def test_what_cannot_be_used_is_one_sentence(
 def test_a_generator_that_is_too_new_is_told_once(
     avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path
 ) -> None:
-    odd = replace(avatar, generator=painter(tmp_path / "odd.onnx", opset=99))
+    odd = replace(avatar, generator=predictor(tmp_path / "odd.onnx", opset=99))
     with pytest.raises(NetworkError, match="written for opset 99, ONNX Runtime"):
         lnb.FrameStream(odd, speech)
 
@@ -350,13 +350,13 @@ def test_other_outputs_are_left_alone(tmp_path: Path) -> None:
     ],
 )
 def test_inputs_of_integers_are_refused(tmp_path: Path, kind: int, message: str) -> None:
-    path = painter(tmp_path / "odd.onnx", kind)
+    path = predictor(tmp_path / "odd.onnx", kind)
     with pytest.raises(NetworkError, match=rf"odd\.onnx: {message}"):
         OnnxNetwork(path, SHAPES, OUTPUT, provider="cpu")
 
 
 def without_convolutions(avatar: lnb.Avatar, folder: Path) -> lnb.Avatar:
-    return replace(avatar, generator=painter(folder / "odd.onnx"))
+    return replace(avatar, generator=predictor(folder / "odd.onnx"))
 
 
 def test_what_could_not_be_had_comes_first(

@@ -17,7 +17,7 @@ from test_rewriting import float_model, quantised_model, run
 
 from lipsync_nb.network.inference import Session, random_feeds
 from lipsync_nb.network.integers import LARGEST, is_exact, weight_bits
-from lipsync_nb.network.preparation import Arithmetic, prepare_whole
+from lipsync_nb.network.preparation import QuantizationSettings, prepare_whole
 from lipsync_nb.network.requantizing import share_concat_ranges
 from lipsync_nb.network.row_fusion.emitter import host  # noqa: F401 - for the script
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
@@ -51,7 +51,7 @@ def check_generator() -> None:
     given = random_feeds(plain, 1)
     expected = Session(plain, Path("plain"), provider="cpu")(given)[0]
     assert_close(FusedNetwork(plain, open_session)(given)[0], expected)
-    arithmetic = Arithmetic("int8", lambda: [given], "audio", weight_bits())
+    arithmetic = QuantizationSettings("int8", lambda: [given], "audio", weight_bits())
     integers = prepare_whole(network, arithmetic)["whole.onnx"]
     found = Session(integers, Path("int8"), provider="cpu")(given)[0]
     assert psnr(found, expected) > 40

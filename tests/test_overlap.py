@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from lipsync_nb.pipeline.prefetch import run_ahead, run_side_by_side
+from lipsync_nb.pipeline.prefetch import prefetch, prefetch_in_turn
 
 
 def names() -> list[str]:
@@ -35,13 +35,13 @@ class Source:
 @pytest.mark.parametrize("limit", [1, 3, 100])
 def test_items_come_in_order_and_the_thread_ends(limit: int) -> None:
     source = Source(50)
-    assert list(run_ahead(source, limit, "ahead-order")) == list(range(50))
+    assert list(prefetch(source, limit, "ahead-order")) == list(range(50))
     assert source.closed_in == "ahead-order"
     assert "ahead-order" not in names()
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
-    items = run_ahead(Source(10, fails_at=3), 5, "ahead-error")
+    items = prefetch(Source(10, fails_at=3), 5, "ahead-error")
     assert [next(items), next(items), next(items)] == [0, 1, 2]
     with pytest.raises(ValueError, match="broken source"):
         next(items)
@@ -50,7 +50,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 def test_a_slow_consumer_holds_the_producer_back() -> None:
     source = Source(1000)
-    items = run_ahead(source, 2, "ahead-slow")
+    items = prefetch(source, 2, "ahead-slow")
     most = 0
     for number in items:
         # Two wait, one is in the producer's hands, one was just taken.
@@ -64,7 +64,7 @@ def test_a_slow_consumer_holds_the_producer_back() -> None:
 @pytest.mark.parametrize("how", ["close", "drop"])
 def test_an_abandoned_iterator_stops_the_producer(how: str) -> None:
     source = Source(10_000)
-    items = run_ahead(source, 2, "ahead-abandoned")
+    items = prefetch(source, 2, "ahead-abandoned")
     next(items)
     if how == "close":
         items.close()
@@ -79,10 +79,10 @@ def test_stages_in_a_row_all_stop() -> None:
     source = Source(10_000)
 
     def doubled() -> Iterator[int]:
-        with closing(run_ahead(source, 2, "ahead-first")) as numbers:
+        with closing(prefetch(source, 2, "ahead-first")) as numbers:
             yield from (2 * number for number in numbers)
 
-    second = run_ahead(doubled(), 2, "ahead-second")
+    second = prefetch(doubled(), 2, "ahead-second")
     assert next(second) == 0
     second.close()
     assert source.closed_in == "ahead-first"
@@ -93,7 +93,7 @@ def test_an_interrupt_in_the_consumer_stops_the_producer() -> None:
     source = Source(10_000)
 
     def consume() -> None:
-        for number in run_ahead(source, 2, "ahead-interrupt"):
+        for number in prefetch(source, 2, "ahead-interrupt"):
             if number == 5:
                 raise KeyboardInterrupt
 
@@ -108,14 +108,14 @@ def test_an_interrupt_in_the_consumer_stops_the_producer() -> None:
 @pytest.mark.parametrize("total", [0, 1, 6, 20])
 def test_streams_take_turns(streams: int, total: int) -> None:
     parts = {f"side-{k}": range(k, total, streams) for k in range(streams)}
-    assert list(run_side_by_side(parts, 2)) == list(range(total))
+    assert list(prefetch_in_turn(parts, 2)) == list(range(total))
     assert not [name for name in names() if name.startswith("side-")]
 
 
 def test_streams_begin_together_and_stop_together() -> None:
     """All threads are at work once the first item is there; closing ends every one of them."""
     sources = {f"side-{k}": Source(10_000) for k in range(3)}
-    items = run_side_by_side(sources, 2)
+    items = prefetch_in_turn(sources, 2)
     assert not set(sources) & set(names())
     next(items)
     assert set(sources) <= set(names())
@@ -129,8 +129,8 @@ def test_an_error_in_one_stream_stops_the_others() -> None:
     sources = {"side-good": Source(10_000), "side-bad": Source(10_000, fails_at=2)}
     found = []
     with pytest.raises(ValueError, match="broken source"):
-        found.extend(run_side_by_side(sources, 1))
-    items = run_side_by_side({"side-good": Source(9), "side-bad": Source(9, fails_at=2)}, 1)
+        found.extend(prefetch_in_turn(sources, 1))
+    items = prefetch_in_turn({"side-good": Source(9), "side-bad": Source(9, fails_at=2)}, 1)
     assert [next(items) for _ in range(5)] == [0, 0, 1, 1, 2]
     with pytest.raises(ValueError, match="broken source"):
         next(items)

@@ -35,7 +35,7 @@ def test_frames_equal_the_plain_walk(
 def test_orders_and_edges_equal_the_plain_walk(
     avatar: lnb.Avatar, speech: lnb.Speech, order: str, edges: str
 ) -> None:
-    config = lnb.RenderConfig(order=order, audio_edges=edges)
+    config = lnb.RenderConfig(order=order, audio_padding=edges)
     assert_same(lnb.iter_frames(avatar, speech, config), plain_render(avatar, speech, order, edges))
 
 
@@ -99,7 +99,7 @@ def test_a_preview_is_the_beginning_of_the_whole(
 
 def test_a_preview_of_a_feature_track_is_its_beginning(avatar: lnb.Avatar) -> None:
     track = np.random.default_rng(0).normal(size=(40, 512)).astype(np.float32)
-    config = lnb.RenderConfig(max_frames=9, audio_edges="repeat")
+    config = lnb.RenderConfig(max_frames=9, audio_padding="repeat")
     frames = lnb.iter_frames(avatar, lnb.Speech(features=track), replace(config, max_frames=0))
     preview = list(lnb.iter_frames(avatar, lnb.Speech(features=track), config))
     assert len(preview) == 9

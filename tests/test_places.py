@@ -22,7 +22,7 @@ LOOK_UPS = ("AF_INET", "sendto(", "sendmsg(", "sendmmsg(")
 
 
 def demo(out: Path) -> list[str]:
-    command = [sys.executable, "-W", "error", "-m", "lipsync_nb.cli.main", "demo", str(out)]
+    command = [sys.executable, "-W", "error", "-m", "lipsync_nb", "demo", str(out)]
     return [*command, "--max-frames", "4", "--provider", "cpu"]
 
 

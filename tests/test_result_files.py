@@ -37,8 +37,8 @@ def saved(
 ) -> dict[str, Path]:
     """A real file of each kind, measured in tiny form."""
     folder = tmp_path_factory.mktemp("saved")
-    measured = lnb.benchmark(avatar, speech, NAMES, repeats=2, max_frames=FRAMES)
-    told = lnb.story(avatar, speech, steps=NAMES, repeats=1, max_frames=FRAMES)
+    measured = lnb.experiments.benchmark(avatar, speech, NAMES, repeats=2, max_frames=FRAMES)
+    told = lnb.experiments.ablation(avatar, speech, steps=NAMES, repeats=1, max_frames=FRAMES)
     swept(avatar, speech, folder / "sweep.json")
     return {
         "benchmark": measured.save(folder / "benchmark.json"),
@@ -47,10 +47,10 @@ def saved(
     }
 
 
-def swept(avatar: lnb.Avatar, speech: lnb.Speech, path: Path) -> lnb.Sweep:
+def swept(avatar: lnb.Avatar, speech: lnb.Speech, path: Path) -> lnb.experiments.Sweep:
     """The sweep whose file is damaged; it goes on where the file has not all its runs."""
     config = lnb.RenderConfig(cache="none", feature_cache="off", fuse=False)
-    return lnb.sweep(
+    return lnb.experiments.sweep(
         avatar, speech, base=config, batch_size=[1, 2], overlap=[True, False], repeats=1,
         max_frames=FRAMES, path=path,
     )  # fmt: skip
@@ -58,8 +58,8 @@ def swept(avatar: lnb.Avatar, speech: lnb.Speech, path: Path) -> lnb.Sweep:
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "benchmark": Benchmark.load,
-    "story": lnb.Story.load,
-    "sweep": lnb.Sweep.load,
+    "story": lnb.experiments.Ablation.load,
+    "sweep": lnb.experiments.Sweep.load,
 }
 
 
@@ -130,7 +130,7 @@ def used(thing: Any, path: Path) -> None:
     assert "lsnb" in thing.to_html()
     assert thing._repr_mimebundle_()
     assert type(thing).load(thing.save(path)) == thing  # type: ignore[attr-defined]
-    if isinstance(thing, lnb.Sweep):
+    if isinstance(thing, lnb.experiments.Sweep):
         assert len(thing.to_csv().splitlines()) == len(thing.rows) + 1
         assert len(thing.to_rows()) == len(thing.rows)
         assert thing.verdict.endswith(".")
@@ -296,10 +296,10 @@ def test_values_of_a_numpy_array_can_be_swept(
     avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path
 ) -> None:
     path = tmp_path / "sweep.json"
-    made = lnb.sweep(
+    made = lnb.experiments.sweep(
         avatar, speech, batch_size=np.array([1]), cache=["none"], repeats=1, max_frames=2, path=path
     )
-    assert lnb.Sweep.load(path) == made
+    assert lnb.experiments.Sweep.load(path) == made
 
 
 def a_run(repeat: int = 0, **values: Any) -> Run:
@@ -328,8 +328,11 @@ def test_results_refuse_what_does_not_belong_together() -> None:
     for make, message in (
         (lambda: Benchmark(()), "runs: found none"),
         (lambda: Benchmark((a_run(0),)), "found repeats 0 of 'a', expected 0, 1"),
-        (lambda: lnb.Sweep(()), "rows: found none"),
-        (lambda: lnb.Sweep((row, SweepRow({"n_jobs": 1}, config))), r"rows\[1\].values: found n_j"),
+        (lambda: lnb.experiments.Sweep(()), "rows: found none"),
+        (
+            lambda: lnb.experiments.Sweep((row, SweepRow({"n_jobs": 1}, config))),
+            r"rows\[1\].values: found n_j",
+        ),
         (lambda: SweepRow({}, config), "values: found none"),
         (lambda: SweepRow({"speed": 1}, config), "values: found 'speed', expected a field"),
         (lambda: SweepRow({"batch_size": 3}, config), "found batch_size 3, expected 2 as in"),

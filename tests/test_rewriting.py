@@ -95,7 +95,7 @@ def test_a_strided_convolution_is_left_alone() -> None:
 
 
 def test_generator_gives_the_same() -> None:
-    model = shape_inference.infer_shapes(lnb.untrained_generator(MOBILE_CHANNELS))
+    model = shape_inference.infer_shapes(lnb.network.untrained_generator(MOBILE_CHANNELS))
     rng = np.random.default_rng(2)
     inputs = {
         "input": rng.random((1, 6, 320, 320), np.float32),

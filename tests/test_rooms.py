@@ -1,7 +1,10 @@
 """The package is a house of rooms: imports go down, in few steps, and no room is overfull."""
 
 import ast
+import json
+import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import grimp
@@ -13,6 +16,8 @@ import lipsync_nb
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(lipsync_nb.__file__).parent
 MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 450, 60, 15
+MOST_NAMES = 28
+PUBLIC_ROOMS = ("experiments", "network", "notebook", "widgets")
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Only these print or know widgets.
 FACES = ("cli", "widgets", "system/console.py")
@@ -88,6 +93,33 @@ def test_rooms_at_first_sight() -> None:
         assert docstring, f"{room.parent.name} has no docstring"
 
 
-def test_public_names_resolve_and_are_documented() -> None:
-    for name in lipsync_nb.__all__:
-        assert getattr(lipsync_nb, name).__doc__, name
+def public_names() -> dict[str, object]:
+    """What is public, by name: of the package, and of the rooms that list names."""
+    found = {name: getattr(lipsync_nb, name) for name in lipsync_nb.__all__}
+    for room in PUBLIC_ROOMS:
+        module = import_module(f"lipsync_nb.{room}")
+        assert set(module.__all__) <= set(dir(module))
+        found |= {f"{room}.{name}": getattr(module, name) for name in module.__all__}
+    return found
+
+
+def test_public_names_are_few_and_documented() -> None:
+    assert len(lipsync_nb.__all__) <= MOST_NAMES
+    for name, value in public_names().items():
+        assert value.__doc__, name
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_notebooks_use_public_names_only(file: Path) -> None:
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    used = set(re.findall(rf"\blnb\.((?:(?:{'|'.join(PUBLIC_ROOMS)})\.)?\w+)", code))
+    imports = re.findall(r"^from lipsync_nb(\S*) import (.+)$", code, re.MULTILINE)
+    for room, names in imports:
+        used |= {f"{room}.{name.split()[0]}".lstrip(".") for name in names.split(", ")}
+    assert used
+    assert used <= set(public_names())
+    assert not re.search(r"^import lipsync_nb\.", code, re.MULTILINE)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
-from lipsync_nb.cli.main import main
+from lipsync_nb.__main__ import main
 from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.errors import BenchmarkError, ConfigError, NotFoundError
 from lipsync_nb.experiments.measuring import Run
@@ -33,7 +33,7 @@ def test_rows_of_the_grid(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     def note(label: str, progress: Progress) -> None:
         seen.append((label, progress.done, progress.total))
 
-    result = lnb.sweep(
+    result = lnb.experiments.sweep(
         avatar, speech, batch_size=[2, 4, 2], n_jobs=[1, 2], repeats=2, max_frames=FRAMES,
         progress=note,
     )  # fmt: skip
@@ -55,9 +55,9 @@ def test_turns_alternate(avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path)
 
     def note(label: str, progress: Progress) -> None:
         if path.exists() and progress.frame is not None and progress.frame.index == 0:
-            states.append([len(r.runs) for r in lnb.Sweep.load(path).rows])
+            states.append([len(r.runs) for r in lnb.experiments.Sweep.load(path).rows])
 
-    lnb.sweep(
+    lnb.experiments.sweep(
         avatar, speech, batch_size=[2, 3], repeats=2, max_frames=FRAMES, path=path, progress=note
     )
     assert states == [[1, 0], [1, 1], [2, 1]]
@@ -69,7 +69,7 @@ def test_lanes_add_up(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     Of a few repeats one must do: a busy machine can keep a worker that is due from running, which
     no single short run can tell from time that nobody accounted for.
     """
-    result = lnb.sweep(avatar, speech, overlap=[True, False], repeats=5, max_frames=20)
+    result = lnb.experiments.sweep(avatar, speech, overlap=[True, False], repeats=5, max_frames=20)
     for r in result.rows:
         rests: dict[str, list[float]] = {}
         for run in r.runs:
@@ -90,30 +90,32 @@ def test_interrupted_sweep_goes_on(avatar: lnb.Avatar, speech: lnb.Speech, tmp_p
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lnb.sweep(avatar, speech, batch_size=[2, 3], path=path, progress=stop, **options)
-    before = lnb.Sweep.load(path)
+        lnb.experiments.sweep(
+            avatar, speech, batch_size=[2, 3], path=path, progress=stop, **options
+        )
+    before = lnb.experiments.Sweep.load(path)
     assert [len(r.runs) for r in before.rows] == [1, 0]
-    after = lnb.sweep(avatar, speech, batch_size=[2, 3], path=path, **options)
+    after = lnb.experiments.sweep(avatar, speech, batch_size=[2, 3], path=path, **options)
     assert after.rows[0].runs == before.rows[0].runs
     assert len(after.rows[1].runs) == 1
-    wider = lnb.sweep(avatar, speech, batch_size=[3, 5], path=path, **options)
+    wider = lnb.experiments.sweep(avatar, speech, batch_size=[3, 5], path=path, **options)
     assert [r.values["batch_size"] for r in wider.rows] == [3, 5, 2]
     assert wider.rows[0].runs == after.rows[1].runs
-    assert lnb.Sweep.load(path) == wider
+    assert lnb.experiments.Sweep.load(path) == wider
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_file_of_another_sweep(avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path) -> None:
     path = tmp_path / "sweep.json"
-    lnb.sweep(avatar, speech, batch_size=[2], repeats=1, max_frames=FRAMES, path=path)
+    lnb.experiments.sweep(avatar, speech, batch_size=[2], repeats=1, max_frames=FRAMES, path=path)
     kept = path.read_bytes()
     with pytest.raises(BenchmarkError, match="found a sweep of another avatar"):
-        lnb.sweep(avatar, speech, batch_size=[2], repeats=1, max_frames=4, path=path)
+        lnb.experiments.sweep(avatar, speech, batch_size=[2], repeats=1, max_frames=4, path=path)
     assert path.read_bytes() == kept
 
 
 def test_a_failure_is_a_row(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
-    result = lnb.sweep(
+    result = lnb.experiments.sweep(
         avatar, speech, precision=["fp32", "int8"], prepare=[False], repeats=1, max_frames=FRAMES
     )
     assert [bool(r.reason) for r in result.rows] == [False, True]
@@ -122,24 +124,26 @@ def test_a_failure_is_a_row(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     assert "expected True for int8" in str(result)
     assert result.to_rows()[1]["fps"] is None
     broken = replace(avatar, generator=avatar.audio_encoder)
-    nothing = lnb.sweep(broken, speech, batch_size=[2], repeats=1, max_frames=FRAMES)
+    nothing = lnb.experiments.sweep(broken, speech, batch_size=[2], repeats=1, max_frames=FRAMES)
     assert "found inputs" in nothing.rows[0].reason
     with pytest.raises(BenchmarkError, match="found no configuration that runs"):
         _ = nothing.best
 
 
 def test_included_warm_up_starts_cold(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
-    result = lnb.sweep(
+    result = lnb.experiments.sweep(
         avatar, speech, batch_size=[4], warmup="included", repeats=2, max_frames=FRAMES
     )
     for run in result.rows[0].runs:
         assert "warm-up" not in {stage.stage for stage in run.stages}
-    apart = lnb.sweep(avatar, speech, batch_size=[4], repeats=1, max_frames=FRAMES)
+    apart = lnb.experiments.sweep(avatar, speech, batch_size=[4], repeats=1, max_frames=FRAMES)
     assert "warm-up" in {stage.stage for stage in apart.rows[0].runs[0].stages}
 
 
 def test_best_and_ties() -> None:
-    result = lnb.Sweep((row(1, 2.0, 2.2), row(4, 1.0, 1.2), row(8, 1.1, 1.3), row(9, reason="No.")))
+    result = lnb.experiments.Sweep(
+        (row(1, 2.0, 2.2), row(4, 1.0, 1.2), row(8, 1.1, 1.3), row(9, reason="No."))
+    )
     assert result.best.values["batch_size"] == 4
     assert [r.values["batch_size"] for r in result.ties] == [8]
     assert "a tie with batch_size=8" in result.verdict
@@ -150,7 +154,7 @@ def test_best_and_ties() -> None:
 
 
 def test_data_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = lnb.Sweep((row(1, 2.0),))
+    result = lnb.experiments.Sweep((row(1, 2.0),))
     pandas = pytest.importorskip("pandas")
     frame = result.to_dataframe()
     assert isinstance(frame, pandas.DataFrame)
@@ -179,7 +183,7 @@ def test_bad_input(
     avatar: lnb.Avatar, speech: lnb.Speech, values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises((ConfigError, BenchmarkError), match=message):
-        lnb.sweep(avatar, speech, **values)
+        lnb.experiments.sweep(avatar, speech, **values)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +202,9 @@ def test_bad_input(
 def test_files_that_are_not_right(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "sweep.json").write_text(text)
     with pytest.raises(BenchmarkError, match=message):
-        lnb.Sweep.load(tmp_path / "sweep.json")
+        lnb.experiments.Sweep.load(tmp_path / "sweep.json")
     with pytest.raises(NotFoundError, match="no such file of results"):
-        lnb.Sweep.load(tmp_path / "none.json")
+        lnb.experiments.Sweep.load(tmp_path / "none.json")
 
 
 def test_command(
@@ -210,7 +214,7 @@ def test_command(
     arguments = ["sweep", str(synctalk_folder), str(speech_file), "--repeats", "1"]
     wanted = ["--frames", "5", "--set", "batch-size=1,2", "--set", "overlap=yes,no"]
     assert main([*arguments, *wanted, "--out", str(out), "--report", str(page)]) == 0
-    loaded = lnb.Sweep.load(out)
+    loaded = lnb.experiments.Sweep.load(out)
     assert [r.config.overlap for r in loaded.rows] == [True, False, True, False]
     assert "Best: batch_size=" in capsys.readouterr().out
     assert 'class="heat"' in page.read_text()
@@ -220,7 +224,7 @@ def test_command(
 
 
 def test_heat_map_is_in_the_page() -> None:
-    result = lnb.Sweep((row(1, 2.0), row(4, 1.0), row(9, reason="No <b>.")))
+    result = lnb.experiments.Sweep((row(1, 2.0), row(4, 1.0), row(9, reason="No <b>.")))
     html = result.to_html()
     assert html.count("outline:2px") == 1
     assert "No &lt;b&gt;." in html

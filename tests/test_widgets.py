@@ -25,16 +25,16 @@ from lipsync_nb.widgets.viewer import VIEWS, composed
 
 def panel_of(
     folder: Path, speech_file: Path, out: Path, config: lnb.RenderConfig | None = None
-) -> lnb.RunPanel:
+) -> lnb.widgets.RunPanel:
     chosen = config or lnb.RenderConfig(max_frames=10)
-    panel = lnb.RunPanel(lambda: chosen, out=out)
+    panel = lnb.widgets.RunPanel(lambda: chosen, out=out)
     panel.avatar.value, panel.speech.value = str(folder), "(path below)"
     panel.path.value = str(speech_file)
     return panel
 
 
 def test_form_has_every_field_and_follows_presets() -> None:
-    form = lnb.ConfigForm()
+    form = lnb.widgets.ConfigForm()
     assert form.value == lnb.RenderConfig()
     for option in fields(lnb.RenderConfig):
         assert form[option.name].value == option.default
@@ -48,12 +48,28 @@ def test_form_has_every_field_and_follows_presets() -> None:
 
 
 def test_form_says_what_is_not_allowed(avatar: lnb.Avatar) -> None:
-    form = lnb.ConfigForm(avatar=avatar)
+    form = lnb.widgets.ConfigForm(avatar=avatar)
     assert "MB in RAM" in form._note.value
     form["precision"].value = "int8"
     form["prepare"].value = False
     assert "prepare: found False" in form._note.value
     assert form.value == lnb.RenderConfig(precision="int8")
+
+
+@pytest.mark.parametrize("config", [lnb.RenderConfig(), lnb.RenderConfig(pixels="i420")])
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_the_form_estimates_what_a_render_keeps(
+    avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path, config: lnb.RenderConfig, name: str
+) -> None:
+    studio = lnb.Studio(config=config)
+    studio.form.set_avatar(avatar)
+    studio.panel.out.value = str(tmp_path / name)
+    lnb.render(avatar, speech, tmp_path / name, config)
+    opened = avatar.template
+    assert opened.pixels == ("bgr" if config.pixels == "auto" and name == "out" else "i420")
+    expected = avatar.estimate_memory("memory", opened.pixels).ram_bytes
+    assert f"template: {expected / 1e6:.0f} MB in RAM" in studio.form._note.value
+    studio.close()
 
 
 def test_panel_renders(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
@@ -141,7 +157,7 @@ def test_errors_are_one_sentence_in_the_panel(
     assert not panel.run.disabled
 
 
-def upload(panel: lnb.RunPanel, content: bytes, name: str) -> None:
+def upload(panel: lnb.widgets.RunPanel, content: bytes, name: str) -> None:
     entry = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
     entry["last_modified"] = datetime.datetime.now(tz=datetime.UTC)
     panel.upload.value = (entry,)

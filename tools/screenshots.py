@@ -23,7 +23,7 @@ from .lab import Page, browse, open_notebook, run_all, serve
 
 NOTEBOOK = Path("notebooks/01_quickstart.ipynb")
 STUDIO = ".lipsync-studio"
-TABS = {"timing": "Timing", "inside": "Inside a frame"}
+TABS = {"timing": "Timing", "trace": "Frame trace"}
 PRESETS = ("batched", "engine", "engine")
 HEIGHT, FRAME = 730, 60
 

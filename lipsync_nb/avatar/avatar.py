@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from lipsync_nb.errors import AvatarError, NetworkError
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.system.outputs import cache_folders
-from lipsync_nb.types.records import Box, CachePolicy, ImageArray, ModelSpec, Pixels
+from lipsync_nb.types.records import Box, CachePolicy, ImageArray, ModelSpec, Pixels, WantedPixels
 from lipsync_nb.types.rich import Rich
 
 from .cache import MemoryReport, PlanarFrames, Template, estimate_template
@@ -109,8 +109,9 @@ class Avatar(Rich):
     def open_template(
         self,
         cache: CachePolicy = "memory",
-        pixels: Pixels = "bgr",
+        pixels: WantedPixels = "bgr",
         first: int | None = None,
+        for_video: bool = True,
     ) -> Template:
         """The frames under a cache policy; asked for the same again, it gives the same object.
 
@@ -122,26 +123,30 @@ class Avatar(Rich):
                 the avatar (or in the user's cache) and mapped; ``none``, read from the avatar's
                 own files at every use.
             pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video
-                encoder takes as it is (where it cannot be, ``bgr`` with a warning).
+                encoder takes as it is (where it cannot be, ``bgr`` with a warning); ``auto``, see
+                `choose_pixels`.
             first: so many frames will be used, the first: no more need be decoded and kept. The
                 template has all of them in any case; others are read when they are asked for.
+            for_video: what comes of them goes to a video encoder.
 
         Raises:
             AvatarError: a frame is not readable or of another size, files were changed since
                 the avatar was loaded, or neither memory nor files have room for the frames.
         """
-        pixels = self._usable_pixels(cache, pixels)
+        layout, reason = self.choose_pixels(cache, pixels, for_video)
+        if reason:
+            warnings.warn(f"{self.path}: {reason}; pixels 'bgr' are used instead.", stacklevel=2)
         wanted = len(self) if first is None else min(first, len(self))
-        opened = self._opened.get((cache, pixels))
+        opened = self._opened.get((cache, layout))
         if opened is None or (cache != "none" and opened.num_kept < wanted):
             self._opened.clear()
             try:
-                opened = self._open(cache, pixels, wanted)
+                opened = self._open(cache, layout, wanted)
             except AvatarError as error:
                 raise named(self.path, error) from error
             except MemoryError as error:
-                raise AvatarError(f"{self.path}: {self._need(pixels, wanted)}.") from error
-            self._opened[cache, pixels] = opened
+                raise AvatarError(f"{self.path}: {self._need(layout, wanted)}.") from error
+            self._opened[cache, layout] = opened
         return opened
 
     def remember_features(self, key: object, make: Callable[[], Kept]) -> Kept:
@@ -238,30 +243,40 @@ class Avatar(Rich):
         size = f"{self.width}x{self.height}"
         return f"{wanted} frames of {size} take {needed:.0f} MB, {free:.0f} MB are free"
 
-    def _usable_pixels(self, cache: CachePolicy, pixels: Pixels) -> Pixels:
-        """``bgr`` in place of ``i420``, with a warning, where that cannot be."""
-        if pixels == "bgr":
-            return "bgr"
+    def choose_pixels(
+        self, cache: CachePolicy, wanted: WantedPixels = "auto", for_video: bool = True
+    ) -> tuple[Pixels, str]:
+        """The layout in which frames are kept, and why it is not the one that was asked for.
+
+        ``auto`` is I420 where a video encoder takes the planes as they are, else BGR.
+        """
+        if wanted == "bgr" or (wanted == "auto" and not for_video):
+            return "bgr", ""
         if cache == "none":
             reason = "cache 'none' keeps no frames"
         elif self.width % 2 or self.height % 2:
             reason = f"I420 needs even sizes, found {self.width}x{self.height}"
         else:
-            return "i420"
-        text = f"{self.path}: {reason}; pixels 'bgr' are used instead."
-        warnings.warn(text, stacklevel=3)
-        return "bgr"
+            return "i420", ""
+        return "bgr", reason if wanted == "i420" else ""
 
     def estimate_memory(
-        self, cache: CachePolicy = "memory", pixels: Pixels = "bgr"
+        self,
+        cache: CachePolicy = "memory",
+        pixels: WantedPixels = "bgr",
+        for_video: bool = True,
     ) -> MemoryReport:
         """What a template will cost once each of its frames was used, before it is opened.
+
+        Args:
+            cache, pixels, for_video: as `open_template` takes them.
 
         Example:
             >>> load_avatar("demo").estimate_memory("mmap", "i420").frames_bytes
             276480000
         """
-        return estimate_template(self.width, self.height, self.boxes, cache, pixels, self.spec)
+        layout, _ = self.choose_pixels(cache, pixels, for_video)
+        return estimate_template(self.width, self.height, self.boxes, cache, layout, self.spec)
 
 
 def fingerprint_of(source: FrameSource, boxes: Sequence[Box]) -> str:

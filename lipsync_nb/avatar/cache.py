@@ -13,7 +13,7 @@ from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ImageArray,
 from .kept_arrays import kept_of
 
 StoredFrame = tuple[ImageArray, ImageArray | None]
-Ring = tuple[ImageArray, ImageArray, ImageArray, ImageArray]
+Border = tuple[ImageArray, ImageArray, ImageArray, ImageArray]
 
 
 class ReopenedFrames(Sequence[ImageArray]):
@@ -123,7 +123,7 @@ class Template:
     spec: ModelSpec = SYNCTALK_328
     policy: CachePolicy = "memory"
     _crops: dict[int, ImageArray] = field(default_factory=dict, repr=False)
-    _rings: dict[int, Ring] = field(default_factory=dict, repr=False)
+    _borders: dict[int, Border] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.frames) == 0:
@@ -206,44 +206,44 @@ class Template:
         crop.flags.writeable = False
         return crop
 
-    def _keep(self, index: int, crop: ImageArray) -> Ring:
-        """Keep of a crop what the policy says; give its ring."""
-        ring = ring_of(crop, self.spec)
+    def _keep(self, index: int, crop: ImageArray) -> Border:
+        """Keep of a crop what the policy says; give its border."""
+        border = border_of(crop, self.spec)
         if self.policy == "memory" and self.planar is None:
             self._crops[index] = crop
         elif self.policy != "none":
-            ring = (ring[0].copy(), ring[1].copy(), ring[2].copy(), ring[3].copy())
-            self._rings[index] = ring
-        return ring
+            border = (border[0].copy(), border[1].copy(), border[2].copy(), border[3].copy())
+            self._borders[index] = border
+        return border
 
-    def canvas(self, index: int) -> tuple[ImageArray, Ring]:
-        """What a prediction is painted into: the stored picture and the ring of its crop.
+    def canvas(self, index: int) -> tuple[ImageArray, Border]:
+        """What a prediction is painted into: the stored picture and the border of its crop.
 
         The source is read once, whatever the policy. Neither may be written to.
 
         Returns:
             uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` where ``pixels`` is ``i420``; and the
-            four strips of `ring_of`.
+            four strips of `border_of`.
         """
         picture = self.frames[index] if self.planar is None else self.planar.pictures[index]
         if index in self._crops:
-            return picture, ring_of(self._crops[index], self.spec)
-        ring = self._rings.get(index)
-        if ring is None:
-            ring = self._keep(index, self._make_crop(index, picture))
-        return picture, ring
+            return picture, border_of(self._crops[index], self.spec)
+        border = self._borders.get(index)
+        if border is None:
+            border = self._keep(index, self._make_crop(index, picture))
+        return picture, border
 
     @property
     def nbytes(self) -> int:
-        """Bytes in RAM of all frames and of the crops and rings made so far."""
+        """Bytes in RAM of all frames and of the crops and borders made so far."""
         return self.memory_report().ram_bytes
 
     def memory_report(self) -> MemoryReport:
-        """What the frames, and the crops and rings made so far, cost."""
+        """What the frames, and the crops and borders made so far, cost."""
         crops = sum(crop.nbytes for crop in list(self._crops.values()))
-        rings = sum(strip.nbytes for ring in list(self._rings.values()) for strip in ring)
+        borders = sum(strip.nbytes for border in list(self._borders.values()) for strip in border)
         stored = self._stored_bytes()
-        return MemoryReport(self.policy, self.pixels, len(self), *stored, crops, rings)
+        return MemoryReport(self.policy, self.pixels, len(self), *stored, crops, borders)
 
     def _stored_bytes(self) -> tuple[int, int]:
         if self.planar is not None:
@@ -254,11 +254,11 @@ class Template:
         return sum(frame.nbytes for frame in self._kept_pictures), 0
 
 
-def ring_of(crop: ImageArray, spec: ModelSpec) -> Ring:
+def border_of(crop: ImageArray, spec: ModelSpec) -> Border:
     """Views of the pixels around a crop's inside: strips above, below, left and right of it."""
-    inside = spec.inside
-    above, below = crop[: inside.start], crop[inside.stop :]
-    return above, below, crop[inside, : inside.start], crop[inside, inside.stop :]
+    roi = spec.roi
+    above, below = crop[: roi.start], crop[roi.stop :]
+    return above, below, crop[roi, : roi.start], crop[roi, roi.stop :]
 
 
 def check_boxes(boxes: Sequence[Box], width: int, height: int) -> None:
@@ -293,7 +293,7 @@ class MemoryReport:
         num_frames: template frames.
         frames_bytes: the pictures.
         patches_bytes: the face boxes kept in BGR beside I420 pictures.
-        crops_bytes, rings_bytes: crops, and the edges of crops, that are kept between uses.
+        crops_bytes, borders_bytes: crops, and the borders of crops, that are kept between uses.
     """
 
     policy: CachePolicy
@@ -302,11 +302,11 @@ class MemoryReport:
     frames_bytes: int
     patches_bytes: int
     crops_bytes: int
-    rings_bytes: int
+    borders_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return self.frames_bytes + self.patches_bytes + self.crops_bytes + self.rings_bytes
+        return self.frames_bytes + self.patches_bytes + self.crops_bytes + self.borders_bytes
 
     @property
     def file_bytes(self) -> int:
@@ -324,7 +324,7 @@ class MemoryReport:
 
     def __str__(self) -> str:
         head = f"{self.num_frames} frames, cache {self.policy}, {self.pixels}"
-        parts = ("frames", "patches", "crops", "rings", "total")
+        parts = ("frames", "patches", "crops", "borders", "total")
         lines = [(part, int(getattr(self, f"{part}_bytes"))) for part in parts]
         if self.policy == "mmap":
             lines.append(("in files", self.file_bytes))
@@ -357,17 +357,17 @@ def estimate_template(
     if isinstance(boxes, int):
         side = min(spec.crop_size, width, height)
         boxes = [Box(0, 0, side, side)] * boxes
-    count, crop, inside = len(boxes), spec.crop_size**2 * 3, spec.input_size**2 * 3
-    ring = count * (crop - inside)
+    count, crop, roi = len(boxes), spec.crop_size**2 * 3, spec.input_size**2 * 3
+    border = count * (crop - roi)
     if policy == "none":
         return MemoryReport(policy, pixels, count, 0, 0, 0, 0)
     if pixels == "i420":
         outer = [even_box(box) for box in boxes]
         patches = sum(box.width * box.height * 3 for box in outer)
         return MemoryReport(
-            policy, pixels, count, count * width * height * 3 // 2, patches, 0, ring
+            policy, pixels, count, count * width * height * 3 // 2, patches, 0, border
         )
     frames = count * width * height * 3
     if policy == "memory":
         return MemoryReport(policy, pixels, count, frames, 0, count * crop, 0)
-    return MemoryReport(policy, pixels, count, frames, 0, 0, ring)
+    return MemoryReport(policy, pixels, count, frames, 0, 0, border)

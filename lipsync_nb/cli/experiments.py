@@ -1,4 +1,4 @@
-"""The command line's experiments: ``bench``, ``sweep``, ``story``, ``quantize``, ``tune``, ..."""
+"""The command line's experiments: ``bench``, ``sweep``, ``ablation``, ``quantize``, ..."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_
 from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import Rich
 
-from .progress import BenchmarkBar, TotalBar
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from lipsync_nb.avatar.avatar import Avatar
@@ -28,7 +28,7 @@ def add_commands(commands: Commands) -> None:
     """Add the experiments' commands to a parser's."""
     _add_bench(commands)
     _add_sweep(commands)
-    _add_story(commands)
+    _add_ablation(commands)
     _add_precision(commands)
     _add_quantize(commands)
     _add_tune(commands)
@@ -88,11 +88,11 @@ def _add_sweep(commands: Commands) -> None:
     _add_outputs(sweep)
 
 
-def _add_story(commands: Commands) -> None:
-    story = _command(commands, "story", "from the plain way to the whole engine", _story)
-    _add_runs(story, 100, 2)
-    story.add_argument("--steps", help="presets joined by commas (default: all)")
-    _add_outputs(story)
+def _add_ablation(commands: Commands) -> None:
+    ablation = _command(commands, "ablation", "from the plain way to the whole engine", _ablation)
+    _add_runs(ablation, 100, 2)
+    ablation.add_argument("--steps", help="presets joined by commas (default: all)")
+    _add_outputs(ablation)
 
 
 def _add_precision(commands: Commands) -> None:
@@ -181,7 +181,7 @@ def _bench(options: argparse.Namespace) -> None:
     from lipsync_nb.experiments.benchmarks import benchmark
 
     speech = _speech(options)
-    with _avatar(options) as avatar, BenchmarkBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = benchmark(
             avatar,
             speech,
@@ -199,7 +199,7 @@ def _sweep(options: argparse.Namespace) -> None:
     given = options.values or ["batch_size=1,4,8,16", "n_jobs=1,2,4"]
     values: dict[str, Any] = dict(_values(text) for text in given)
     speech = _speech(options)
-    with _avatar(options) as avatar, TotalBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = sweep(
             avatar,
             speech,
@@ -241,12 +241,12 @@ def _whole_number(name: str, text: str) -> int:
         raise ConfigError(f"{name}: found {text!r}, expected a whole number.") from error
 
 
-def _story(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.ablations import story
+def _ablation(options: argparse.Namespace) -> None:
+    from lipsync_nb.experiments.ablations import ablation
 
     speech = _speech(options)
-    with _avatar(options) as avatar, BenchmarkBar() as bar:
-        result = story(
+    with _avatar(options) as avatar, ProgressBar() as bar:
+        result = ablation(
             avatar,
             speech,
             steps=_names(options.steps),
@@ -262,7 +262,7 @@ def _precision(options: argparse.Namespace) -> None:
 
     recipes: Any = _names(options.recipes) or RECIPES
     speech = _speech(options)
-    with _avatar(options) as avatar, BenchmarkBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         result = compare_precision(
             avatar,
             speech,
@@ -288,7 +288,7 @@ def _quantize(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace) -> None:
     from lipsync_nb.experiments.tuning import autotune
 
-    with _avatar(options) as avatar, TotalBar() as bar:
+    with _avatar(options) as avatar, ProgressBar() as bar:
         tell(autotune(avatar, seconds=options.seconds, renew=options.renew, progress=bar))
 
 

@@ -1,11 +1,11 @@
-"""Progress bars for renders and benchmarks."""
+"""The progress bar of renders, benchmarks and sweeps."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 from lipsync_nb.system.console import CONSOLE_ERRORS
 from lipsync_nb.types.records import Progress
@@ -14,7 +14,13 @@ from lipsync_nb.types.records import Progress
 class ProgressBar:
     """A tqdm bar with ETA, for a terminal or a notebook; it starts with the first frame.
 
-    Where nothing can be shown, as on a closed or full console, there is no bar.
+    It takes the progress of a render, and the labelled progress of many: where the count begins
+    anew, as for each run of a benchmark, a new line begins; where it goes on under another
+    label, as in a sweep, so does the line. Where nothing can be shown, as on a closed or full
+    console, there is no bar.
+
+    Args:
+        label: in front of the bar, where the progress brings none.
 
     Example:
         >>> with ProgressBar() as bar:
@@ -29,25 +35,36 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __call__(self, progress: Progress) -> None:
+    @overload
+    def __call__(self, progress: Progress, /) -> None: ...
+
+    @overload
+    def __call__(self, label: str, progress: Progress, /) -> None: ...
+
+    def __call__(self, *report: Any) -> None:
+        *labels, progress = report
+        label = labels[0] if labels else self._label
+        if self._bar is not None and progress.done <= self._bar.n:
+            self.close()
         with self._ended_where_nothing_shows():
             if self._bar is None and self._is_shown:
-                self._bar = _bar_class()(
-                    desc=self._label, total=progress.total, unit="frame", dynamic_ncols=True
-                )
+                self._bar = self._opened(label, progress.total)
             if self._bar is not None:
+                if label != self._label:
+                    self._bar.set_description(label, refresh=False)
                 self._bar.update(progress.done - self._bar.n)
+        self._label = label
 
-    def label(self, text: str) -> None:
-        """Change the text in front of the bar."""
-        if self._bar is not None:
-            self._bar.set_description(text, refresh=False)
+    @staticmethod
+    def _opened(label: str | None, total: int) -> Any:
+        return _bar_class()(desc=label, total=total, unit="frame", dynamic_ncols=True)
 
     def close(self) -> None:
         """End the bar's line."""
         if self._bar is not None:
             with self._ended_where_nothing_shows():
                 self._bar.close()
+            self._bar = None
 
     @contextmanager
     def _ended_where_nothing_shows(self) -> Iterator[None]:
@@ -72,39 +89,3 @@ def _bar_class() -> Any:
     from tqdm import std
 
     return std.tqdm
-
-
-class BenchmarkBar:
-    """One tqdm bar after the other, a run each."""
-
-    def __init__(self) -> None:
-        self._label, self._bar = "", ProgressBar()
-
-    def __enter__(self) -> BenchmarkBar:
-        return self
-
-    def __call__(self, label: str, progress: Progress) -> None:
-        if label != self._label:
-            self._bar.close()
-            self._label, self._bar = label, ProgressBar(label)
-        self._bar(progress)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-
-class TotalBar:
-    """One tqdm bar over all runs of a sweep or a search, with the present one's name."""
-
-    def __init__(self) -> None:
-        self._bar = ProgressBar()
-
-    def __enter__(self) -> TotalBar:
-        return self
-
-    def __call__(self, label: str, progress: Progress) -> None:
-        self._bar(progress)
-        self._bar.label(label)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()

@@ -44,7 +44,7 @@ class RenderConfig(Rich):
         "template frame of output frame i: to and fro, or i itself, wrapping around",
         group="template",
     )
-    audio_edges: Literal["zero", "repeat"] = _option(
+    audio_padding: Literal["zero", "repeat"] = _option(
         "zero",
         "feature rows before the first and after the last: zeros, or the edge row",
         group="template",

@@ -38,8 +38,8 @@ ORIGIN_FIGURES = {
 
 
 @dataclass(frozen=True)
-class StoryStep:
-    """One step of the story.
+class AblationStep:
+    """One step of the way.
 
     Attributes:
         name, text: of the preset, and what it adds to the one before.
@@ -61,7 +61,7 @@ class StoryStep:
 
 
 @dataclass(frozen=True)
-class Story(RichResult):
+class Ablation(RichResult):
     """The steps from the plain way to the whole engine, measured in one benchmark.
 
     Attributes:
@@ -71,16 +71,16 @@ class Story(RichResult):
     benchmark: Benchmark
 
     @property
-    def steps(self) -> list[StoryStep]:
+    def steps(self) -> list[AblationStep]:
         """The steps, in order."""
         names = self.benchmark.names
         pairs = zip(names, (names[0], *names), strict=False)
         return [self._step(name, before) for name, before in pairs]
 
-    def _step(self, name: str, before: str) -> StoryStep:
+    def _step(self, name: str, before: str) -> AblationStep:
         result = self.benchmark
         rows = result.stage_rows(name)
-        return StoryStep(
+        return AblationStep(
             name=name,
             text=next((p.text for p in PRESETS if p.name == name), ""),
             fps=result.fps(name),
@@ -96,7 +96,7 @@ class Story(RichResult):
         return self.benchmark.save(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Story:
+    def load(cls, path: str | Path) -> Ablation:
         """Read what `save` wrote, see `Benchmark.load`."""
         return cls(Benchmark.load(path))
 
@@ -127,7 +127,7 @@ class Story(RichResult):
         return "\n".join([*lines, "", self.verdict])
 
 
-def story(
+def ablation(
     avatar: Avatar,
     speech: Speech,
     *,
@@ -135,7 +135,7 @@ def story(
     repeats: int = 2,
     max_frames: int = 100,
     progress: RunProgress | None = None,
-) -> Story:
+) -> Ablation:
     """Measure the steps from the plain way to the whole engine.
 
     Args:
@@ -149,7 +149,7 @@ def story(
         ConfigError: an unknown preset.
 
     Example:
-        >>> print(story(load_avatar("demo"), load_speech("hello.mp3")))
+        >>> print(ablation(load_avatar("demo"), load_speech("hello.mp3")))
     """
     names = list(dict.fromkeys(steps)) if steps is not None else [entry.name for entry in PRESETS]
     if len(names) < 2:
@@ -163,4 +163,4 @@ def story(
         measure_inference=False,
         progress=progress,
     )
-    return Story(result)
+    return Ablation(result)

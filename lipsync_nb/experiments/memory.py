@@ -83,7 +83,7 @@ def memory_table(
 
 
 def _row(avatar: Avatar, count: int, pixels: Pixels, measure: bool) -> MemoryRow | None:
-    if pixels == "i420" and (avatar.width % 2 or avatar.height % 2):
+    if avatar.choose_pixels("memory", pixels)[0] != pixels:
         return None
     rounds, rest = divmod(count, len(avatar))
     estimate = rounds * _estimate(avatar, len(avatar), pixels) + _estimate(avatar, rest, pixels)

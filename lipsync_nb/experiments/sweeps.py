@@ -33,7 +33,7 @@ Warmup = Literal["apart", "included"]
 _NOT_SWEPT = ("max_frames", "warmup")
 # Configurations that differ in nothing else find the same template and features in memory.
 _OF_THE_RUN = (
-    "batch_size", "n_jobs", "num_threads", "threads", "overlap", "audio_edges", "pad_last_batch",
+    "batch_size", "n_jobs", "num_threads", "threads", "overlap", "audio_padding", "pad_last_batch",
     "crf", "preset", "audio_bitrate", "image_format", "jpeg_quality",
 )  # fmt: skip
 

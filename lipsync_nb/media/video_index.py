@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.system.inputs import check_regular
+from lipsync_nb.system.inputs import check_regular, open_handle
 from lipsync_nb.system.limits import MOST_PIXELS, check_pixels
 from lipsync_nb.types.records import Turn
 
@@ -114,9 +114,7 @@ class _Bytes:
 
     def __init__(self, path: str | Path) -> None:
         self._handle: int | None = None
-        flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-        self._handle = os.open(path, os.O_RDONLY | flags)
-        check_regular(self.status().st_mode)
+        self._handle = open_handle(path, check_regular)
 
     def read(self, count: int) -> bytes:
         return os.read(self._open_handle, count)

@@ -1,1 +1,8 @@
-"""Networks: their files, sessions, and what makes them ready to run fast."""
+"""The networks: opening, preparing, cutting, quantising them; the published ones; row fusion.
+
+The public names are listed in ``__init__.pyi``; they are loaded on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

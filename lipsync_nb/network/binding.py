@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx
 from lipsync_nb.errors import NetworkError
 
 from .files import parse_network
+from .graphs import inputs_of
 
 Shape = tuple[int, ...]
 FLOATS: dict[str, type[np.generic]] = {
@@ -34,12 +35,6 @@ class Declared:
         self.type = f"tensor({name})"
 
 
-def inputs_of(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
-    """What is fed; old exporters list the weights among the inputs too."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return (value for value in model.graph.input if value.name not in weights)
-
-
 def input_names(path: Path, model_bytes: bytes, inputs: Sequence[Shape]) -> list[str]:
     """Names of a file's inputs in the order of these shapes, told by shape.
 
@@ -47,7 +42,7 @@ def input_names(path: Path, model_bytes: bytes, inputs: Sequence[Shape]) -> list
         NetworkError: not an ONNX file, or other shapes or types than expected.
     """
     model = parse_network(path, model_bytes)
-    nodes = bind_inputs([Declared(value) for value in inputs_of(model)], inputs, path)
+    nodes = bind_inputs([Declared(value) for value in inputs_of(model.graph)], inputs, path)
     return [node.name for node in nodes]
 
 
@@ -125,7 +120,7 @@ def activation_bytes(model_bytes: bytes) -> int:
     Reckoned from the shapes that ONNX's inference finds; what it does not find counts as nothing.
     """
     model = onnx.load_from_string(model_bytes)
-    for value in (*inputs_of(model), *model.graph.output):
+    for value in (*inputs_of(model.graph), *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1
@@ -133,10 +128,10 @@ def activation_bytes(model_bytes: bytes) -> int:
         graph = onnx.shape_inference.infer_shapes(model).graph
     except Exception:  # protobuf raises many kinds
         return 0
-    values = (*graph.value_info, *graph.output, *inputs_of(model))
+    values = (*graph.value_info, *graph.output, *inputs_of(model.graph))
     sizes = {value.name: _value_bytes(value.type.tensor_type) for value in values}
     last_use = {name: at for at, node in enumerate(graph.node) for name in node.input}
-    held = most = sum(sizes.get(value.name, 0) for value in inputs_of(model))
+    held = most = sum(sizes.get(value.name, 0) for value in inputs_of(model.graph))
     for at, node in enumerate(graph.node):
         held += sum(sizes.get(name, 0) for name in node.output)
         most = max(most, held)

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, shape_inference
 
 from lipsync_nb.errors import NetworkError
 
-from .binding import Shape, inputs_of
+from .binding import Shape
 from .files import constants_of
-from .graphs import MEAN_OUTPUT
-from .splitting import edges_of
+from .graphs import MEAN_OUTPUT, inputs_of
+from .splitting import boundary_of
 
 Wanted = tuple[np.dtype, Shape]
 _FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
@@ -31,7 +31,7 @@ def check_whole(whole: bytes, inputs: Mapping[str, Shape], picture: Shape) -> No
         NetworkError: it does not, or they are not.
     """
     model = _with_true_shapes(whole)
-    _check_values("inputs", inputs_of(model), {n: (_FLOAT, s) for n, s in inputs.items()})
+    _check_values("inputs", inputs_of(model.graph), {n: (_FLOAT, s) for n, s in inputs.items()})
     _check_pictures(model, picture)
 
 
@@ -45,10 +45,10 @@ def check_halves(
     """
     first, second = _with_true_shapes(independent), _with_true_shapes(dependent)
     (visual, visual_shape), (audio, audio_shape) = inputs.items()
-    _check_values("inputs", inputs_of(first), {visual: (_FLOAT, visual_shape)})
-    edges = {edge.name: (edge.dtype, edge.shape) for edge in edges_of(first)}
-    wanted = {audio: (_FLOAT, audio_shape), **edges}
-    _check_values("inputs", inputs_of(second), wanted)
+    _check_values("inputs", inputs_of(first.graph), {visual: (_FLOAT, visual_shape)})
+    boundary = {tensor.name: (tensor.dtype, tensor.shape) for tensor in boundary_of(first)}
+    wanted = {audio: (_FLOAT, audio_shape), **boundary}
+    _check_values("inputs", inputs_of(second.graph), wanted)
     _check_pictures(second, picture)
 
 

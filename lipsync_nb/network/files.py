@@ -37,7 +37,7 @@ def read_network(path: Path) -> bytes:
         raise NotFoundError(f"{path}: no such network.") from error
     _check_size(path, status.st_size)
     try:
-        check_regular(status.st_mode)
+        check_regular(status)
         with open_file(path) as file:
             model = file.read(LARGEST_BYTES + 1)
     except OSError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
@@ -14,6 +17,67 @@ MEAN_OUTPUT = "pictures.mean"
 # Scales for each channel of a weight came with 13; 17 is what this package writes itself.
 SMALLEST_OPSET, RAISED_OPSET = 13, 17
 _AXES_ARE_INPUT = 18
+
+
+def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """What is fed; old exporters list the weights among the inputs too."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+class GraphIndex:
+    """Who makes and who reads each tensor of a graph, and what is known of it.
+
+    It shows a graph as it is now: who changes its nodes makes a new one.
+
+    Args:
+        nodes: to look at in place of the graph's own.
+
+    Attributes:
+        outputs: names of what the graph gives.
+        weights: initialisers by name.
+        producers: the node that makes a tensor.
+        consumers: the nodes that read a tensor, once for each time that they do.
+        values: types and shapes, as far as they are declared.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto] = ()) -> None:
+        self.weights = {tensor.name: tensor for tensor in graph.initializer}
+        self.outputs = {value.name for value in graph.output}
+        values = (*graph.input, *graph.value_info, *graph.output)
+        self.values = {value.name: value for value in values}
+        self.producers: dict[str, onnx.NodeProto] = {}
+        self.consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in nodes or graph.node:
+            self.producers.update({name: node for name in node.output if name})
+            for name in node.input:
+                self.consumers[name].append(node)
+
+    def shape(self, name: str) -> list[int]:
+        """Sizes of a tensor, 0 where one is not fixed; none where nothing is known."""
+        value = self.values.get(name)
+        return [dim.dim_value for dim in value.type.tensor_type.shape.dim] if value else []
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """What a tensor holds where it is a weight, or made by a node that holds it."""
+        if name in self.weights:
+            return numpy_helper.to_array(self.weights[name])
+        node = self.producers.get(name)
+        if node is None or node.op_type != "Constant" or not node.attribute[0].HasField("t"):
+            return None
+        return numpy_helper.to_array(node.attribute[0].t)
+
+    def is_read_once(self, name: str) -> bool:
+        """Whether one node reads a tensor, once, and the graph does not give it."""
+        return len(self.consumers[name]) == 1 and name not in self.outputs
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: object) -> object:
+    """What an attribute of a node holds; the default where it has none of that name."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return helper.get_attribute_value(attribute)
+    return default
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -58,10 +122,9 @@ def with_dynamic_batch(model_bytes: bytes) -> bytes:
         model = shape_inference.infer_shapes(onnx.load_from_string(model_bytes))
     except Exception as error:  # protobuf and onnx raise many kinds
         raise NetworkError(f"shapes of the graph cannot be inferred ({error}).") from error
-    shapes = _known_shapes(model.graph)
-    constants = _constants(model.graph)
+    index = GraphIndex(model.graph)
     for node in model.graph.node:
-        _free_batch(model.graph, node, shapes, constants)
+        _free_batch(model.graph, node, index)
     del model.graph.value_info[:]
     for value in [*model.graph.input, *model.graph.output]:
         if value.type.tensor_type.shape.dim:
@@ -70,36 +133,18 @@ def with_dynamic_batch(model_bytes: bytes) -> bytes:
     return serialised
 
 
-def _known_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
-    values = [*graph.input, *graph.value_info, *graph.output]
-    return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    found = {i.name: numpy_helper.to_array(i) for i in graph.initializer if len(i.dims) <= 1}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found
-
-
-def _free_batch(
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    shapes: dict[str, list[int]],
-    constants: dict[str, np.ndarray],
-) -> None:
+def _free_batch(graph: onnx.GraphProto, node: onnx.NodeProto, index: GraphIndex) -> None:
     """Rewrite the constant shape of one node so that its first axis is no longer fixed."""
-    if node.op_type == "Reshape" and node.input[1] in constants:
-        shape = constants[node.input[1]].copy()
-        if len(shape) and shape[0] == 1:
-            shape[0] = -1 if -1 not in shape else 0
-            node.input[1] = _add_constant(graph, node, shape)
-    elif node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in constants:
-        before = shapes.get(node.input[0], [])
-        sizes = constants[node.input[3]].astype(np.float32)
-        if len(before) == len(sizes) and all(before):
-            node.input[2] = _add_constant(graph, node, sizes / np.array(before, np.float32))
+    if node.op_type == "Reshape":
+        shape = index.constant(node.input[1])
+        if shape is not None and shape[:1].tolist() == [1]:
+            first = -1 if -1 not in shape else 0
+            node.input[1] = _add_constant(graph, node, np.array([first, *shape[1:]], shape.dtype))
+    elif node.op_type == "Resize" and len(node.input) == 4:
+        before, sizes = index.shape(node.input[0]), index.constant(node.input[3])
+        if sizes is not None and sizes.shape == (len(before),) and all(before):
+            scales = sizes.astype(np.float32) / np.array(before, np.float32)
+            node.input[2] = _add_constant(graph, node, scales)
             del node.input[3]
 
 
@@ -114,28 +159,33 @@ def remove_idle_nodes(model: onnx.ModelProto) -> None:
 
     Weights that nobody reads any more go with them.
     """
-    constants = _constants(model.graph)
-    outputs = {value.name for value in model.graph.output}
+    index = GraphIndex(model.graph)
     renamed: dict[str, str] = {}
     kept = []
     for node in model.graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = renamed.get(name, name)
-        if _is_idle(node, constants) and node.output[0] not in outputs:
+        if _is_idle(node, index) and node.output[0] not in index.outputs:
             renamed[node.output[0]] = node.input[0]
         else:
             kept.append(node)
     del model.graph.node[:]
     model.graph.node.extend(kept)
-    used = {name for node in kept for name in node.input} | outputs
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(weights)
+    drop_unread_weights(model.graph)
 
 
-def _is_idle(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> bool:
+def drop_unread_weights(graph: onnx.GraphProto) -> None:
+    """Take out weights that nobody reads, in place."""
+    index = GraphIndex(graph)
+    used = index.outputs.union(index.consumers)
+    weights = [tensor for name, tensor in index.weights.items() if name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+
+
+def _is_idle(node: onnx.NodeProto, index: GraphIndex) -> bool:
     if node.op_type == "Pad" and len(node.input) > 1:
-        pads = constants.get(node.input[1])
+        pads = index.constant(node.input[1])
         return pads is not None and not pads.any()
     return node.op_type in ("Identity", "Dropout")
 

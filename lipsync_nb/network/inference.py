@@ -26,7 +26,7 @@ from lipsync_nb.types.records import (
 
 from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of
 from .files import first_line, read_network, why_too_new
-from .graphs import BATCH_AXIS, MEAN_OUTPUT, with_dynamic_batch
+from .graphs import BATCH_AXIS, MEAN_OUTPUT, inputs_of, with_dynamic_batch
 from .normal_form import OutputRange
 from .providers import check_provider, providers
 from .runtime import ort
@@ -342,11 +342,8 @@ def check_numbers(values: AnyArray, name: Path) -> None:
 def random_feeds(model: bytes, count: int) -> dict[str, AnyArray]:
     """Inputs ``[count, ...]`` for a graph whose batch axis alone is free: noise, by input name."""
     graph, rng = onnx.load_from_string(model).graph, np.random.default_rng(0)
-    weights = {tensor.name for tensor in graph.initializer}
     feeds = {}
-    for value in graph.input:
-        if value.name in weights:
-            continue
+    for value in inputs_of(graph):
         kind = value.type.tensor_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
         shape = (count, *(dim.dim_value for dim in kind.shape.dim[1:]))

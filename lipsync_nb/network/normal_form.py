@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.types.records import FloatArray
 
-from .binding import Declared, Shape, bind_inputs, bind_output, inputs_of
+from .binding import Declared, Shape, bind_inputs, bind_output
 from .files import constants_of, parse_network
-from .graphs import add_number
+from .graphs import add_number, inputs_of
 
 # A picture's brightest percent lies far below the one, or far above the other.
 _LARGEST_UNIT, _SMALLEST_BYTES, _LARGEST_BYTES = 2.0, 8.0, 300.0
@@ -82,7 +82,7 @@ def normal_form(
     """
     model = parse_network(path, model_bytes)
     values = {value.name: value for value in [*model.graph.input, *model.graph.output]}
-    nodes = [Declared(value) for value in inputs_of(model)]
+    nodes = [Declared(value) for value in inputs_of(model.graph)]
     bound = bind_inputs(nodes, inputs, path)
     given = bind_output([Declared(value) for value in model.graph.output], output, path)
     changed = len(model.graph.output) > 1

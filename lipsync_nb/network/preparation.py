@@ -13,13 +13,19 @@ from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.records import Precision
 
 from .files import first_line
-from .graphs import remove_idle_nodes, with_dynamic_batch, with_newer_operators, with_picture_output
+from .graphs import (
+    inputs_of,
+    remove_idle_nodes,
+    with_dynamic_batch,
+    with_newer_operators,
+    with_picture_output,
+)
 from .integers import WeightBits, weight_bits
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
 from .runtime import ort
-from .splitting import channels_last_edges, narrow_edges, nodes_of_input, split_graph
+from .splitting import channels_last_boundary, narrow_boundary, nodes_of_input, split_graph
 
 _TOLERANCE = 1e-4
 
@@ -35,8 +41,7 @@ def simplify(model_bytes: bytes) -> bytes:
         NetworkError: the result could not be made, or differs from the original by over 1e-4.
     """
     model = onnx.load_from_string(model_bytes)
-    names = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in names]
+    inputs = inputs_of(model.graph)
     for value in [*inputs, *model.graph.output]:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].dim_value:
@@ -102,7 +107,7 @@ def _compare(before: bytes, after: bytes, inputs: Sequence[onnx.ValueInfoProto])
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class QuantizationSettings:
     """The numbers that a prepared network computes with.
 
     Attributes:
@@ -118,7 +123,7 @@ class Arithmetic:
     bits: WeightBits | None = None
 
     def apply(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """The simplified network in this arithmetic, with all shapes known.
+        """The simplified network with these settings, with all shapes known.
 
         Raises:
             NetworkError: it cannot be had.
@@ -134,20 +139,25 @@ class Arithmetic:
         return onnx.shape_inference.infer_shapes(model)
 
 
-def prepare_whole(model_bytes: bytes, arithmetic: Arithmetic | None = None) -> dict[str, bytes]:
+def prepare_whole(
+    model_bytes: bytes, settings: QuantizationSettings | None = None
+) -> dict[str, bytes]:
     """``whole.onnx``: the graph simplified and rewritten; it gives uint8 pictures.
 
     Raises:
-        NetworkError: see `simplify` and `Arithmetic`.
+        NetworkError: see `simplify` and `QuantizationSettings`.
     """
-    arithmetic = arithmetic or Arithmetic()
-    model = arithmetic.apply(onnx.load_from_string(simplify(model_bytes)))
+    settings = settings or QuantizationSettings()
+    model = settings.apply(onnx.load_from_string(simplify(model_bytes)))
     with_picture_output(model)
-    return {"whole.onnx": _finished(model, arithmetic)}
+    return {"whole.onnx": _finished(model, settings)}
 
 
 def prepare_halves(
-    model_bytes: bytes, audio: str, narrow: bool = False, arithmetic: Arithmetic | None = None
+    model_bytes: bytes,
+    audio: str,
+    narrow: bool = False,
+    settings: QuantizationSettings | None = None,
 ) -> dict[str, bytes]:
     """``independent.onnx`` and ``dependent.onnx``, see `split_graph`; the latter gives pictures.
 
@@ -156,35 +166,35 @@ def prepare_halves(
         narrow: float32 features cross as float16.
 
     Raises:
-        NetworkError: see `simplify`, `Arithmetic` and `split_graph`.
+        NetworkError: see `simplify`, `QuantizationSettings` and `split_graph`.
     """
-    arithmetic = arithmetic or Arithmetic()
+    settings = settings or QuantizationSettings()
     simplified = onnx.load_from_string(simplify(model_bytes))
-    if arithmetic.precision == "int8":
+    if settings.precision == "int8":
         # What cannot be split is told before the calibration.
         split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
-        split = split_graph(arithmetic.apply(simplified), audio)
+        split = split_graph(settings.apply(simplified), audio)
         dependent = split.dependent
     else:
         # Rewritten after the cut: the edges in front of the 1x1 convolutions are smaller.
         split = split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
-        dependent = arithmetic.apply(split.dependent)
+        dependent = settings.apply(split.dependent)
     with_picture_output(dependent)
-    if arithmetic.precision == "int8":
-        channels_last_edges(split.independent, dependent)
+    if settings.precision == "int8":
+        channels_last_boundary(split.independent, dependent)
     if narrow:
-        narrow_edges(split.independent, dependent)
+        narrow_boundary(split.independent, dependent)
     return {
-        "independent.onnx": _finished(split.independent, arithmetic),
-        "dependent.onnx": _finished(dependent, arithmetic),
+        "independent.onnx": _finished(split.independent, settings),
+        "dependent.onnx": _finished(dependent, settings),
     }
 
 
-def _finished(model: onnx.ModelProto, arithmetic: Arithmetic) -> bytes:
-    if arithmetic.precision == "fp16":
+def _finished(model: onnx.ModelProto, settings: QuantizationSettings) -> bytes:
+    if settings.precision == "fp16":
         model = to_float16(model)
     serialised: bytes = model.SerializeToString()
-    if arithmetic.precision != "fp32":
+    if settings.precision != "fp32":
         _check_usable(serialised)
     return serialised
 

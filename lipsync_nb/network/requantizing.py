@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import onnx
 from onnx import helper
+
+from .graphs import GraphIndex
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
@@ -31,47 +31,37 @@ def share_concat_ranges(model: onnx.ModelProto) -> int:
 
 
 class _QdqGraph:
-    """A graph with its producers and consumers by name."""
+    """A graph whose nodes are still being changed."""
 
     def __init__(self, proto: onnx.GraphProto) -> None:
         self._proto = proto
         self._nodes = list(proto.node)
         self._added = 0
-        self._index()
-
-    def _index(self) -> None:
-        self._producers = {name: node for node in self._nodes for name in node.output}
-        self._consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in self._nodes:
-            for name in node.input:
-                self._consumers[name].append(node)
+        self._index = GraphIndex(proto)
 
     def is_quantised_concat(self, node: onnx.NodeProto) -> bool:
         """Whether a concatenation lies between dequantisers and one quantiser alone."""
-        after = self._consumers[node.output[0]]
-        is_output = any(output.name == node.output[0] for output in self._proto.output)
         return (
             node.op_type == "Concat"
-            and len(after) == 1
-            and not is_output
-            and after[0].op_type == _QUANTIZE
+            and self._index.is_read_once(node.output[0])
+            and self._index.consumers[node.output[0]][0].op_type == _QUANTIZE
             and all(self._quantiser_of(name) is not None for name in node.input)
         )
 
     def _quantiser_of(self, name: str) -> onnx.NodeProto | None:
         """The quantiser in front of the dequantiser that makes a tensor."""
-        node = self._producers.get(name)
+        node = self._index.producers.get(name)
         if node is None or node.op_type != _DEQUANTIZE:
             return None
-        before = self._producers.get(node.input[0])
+        before = self._index.producers.get(node.input[0])
         return before if before is not None and before.op_type == _QUANTIZE else None
 
     def share_range(self, concat: onnx.NodeProto) -> None:
         """Quantise the parts of a concatenation with its range."""
-        limits = list(self._consumers[concat.output[0]][0].input[1:])
+        limits = list(self._index.consumers[concat.output[0]][0].input[1:])
         for position, name in enumerate(concat.input):
             concat.input[position] = self._requantised(name, limits)
-        self._index()
+        self._index = GraphIndex(self._proto, self._nodes)
 
     def _requantised(self, name: str, limits: list[str]) -> str:
         """A tensor as dequantised with this range; what it was before stays for other users."""
@@ -87,15 +77,14 @@ class _QdqGraph:
         ]
         place = next(i for i, node in enumerate(self._nodes) if source in node.output) + 1
         self._nodes[place:place] = pair
-        self._index()
+        self._index = GraphIndex(self._proto, self._nodes)
         return str(pair[1].output[0])
 
     def write(self) -> None:
         """Put the nodes back, without those whose results nobody reads."""
-        outputs = {value.name for value in self._proto.output}
         nodes = self._nodes
         while True:
-            used = outputs.union(name for node in nodes for name in node.input)
+            used = self._index.outputs.union(name for node in nodes for name in node.input)
             kept = [node for node in nodes if used.intersection(node.output)]
             if len(kept) == len(nodes):
                 break

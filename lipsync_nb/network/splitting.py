@@ -11,12 +11,14 @@ from onnx import TensorProto, helper, shape_inference
 
 from lipsync_nb.errors import NetworkError
 
+from .graphs import GraphIndex, inputs_of
+
 # What these make is larger than what they take, and costs next to nothing to make again.
 _WIDENING = ("DequantizeLinear", "Cast", "Identity")
 
 
 @dataclass(frozen=True)
-class Edge:
+class BoundaryTensor:
     """A tensor that crosses the cut: its name, shape without the batch axis, and dtype."""
 
     name: str
@@ -34,18 +36,18 @@ class SplitGraph:
     """The two halves of a graph.
 
     Attributes:
-        independent: takes the other inputs and gives the edges.
-        dependent: takes the named input and the edges, and gives the outputs.
-        edges: what crosses, in the order of the halves' outputs and inputs.
+        independent: takes the other inputs and gives the boundary tensors.
+        dependent: takes the named input and the boundary tensors, and gives the outputs.
+        boundary: what crosses, in the order of the halves' outputs and inputs.
     """
 
     independent: onnx.ModelProto
     dependent: onnx.ModelProto
-    edges: tuple[Edge, ...]
+    boundary: tuple[BoundaryTensor, ...]
 
     @property
     def bytes_per_frame(self) -> int:
-        return sum(edge.nbytes for edge in self.edges)
+        return sum(tensor.nbytes for tensor in self.boundary)
 
 
 def split_graph(model: onnx.ModelProto, name: str) -> SplitGraph:
@@ -58,40 +60,38 @@ def split_graph(model: onnx.ModelProto, name: str) -> SplitGraph:
         model: its inputs and outputs have a named first axis, the batch.
 
     Raises:
-        NetworkError: nothing, or all, depends on that input; or an edge has no batch axis or no
-            known shape.
+        NetworkError: nothing, or all, depends on that input; or a boundary tensor has no batch
+            axis or no known shape.
     """
     model = shape_inference.infer_shapes(model)
     cut = _Cut(model.graph, name)
     if not all(output.name in cut.dependent for output in model.graph.output):
         raise NetworkError(f"an output does not depend on {name!r}, expected that all do.")
-    if not any(edge in cut.producers for edge in cut.edges):
+    if not any(name in cut.producers for name in cut.boundary):
         raise NetworkError(f"found no part that does not depend on {name!r}.")
-    edges = tuple(_edge(cut.values.get(edge), edge) for edge in cut.edges)
+    boundary = tuple(_boundary_tensor(cut.values.get(name), name) for name in cut.boundary)
     others = [value for value in model.graph.input if value.name != name]
-    given = [cut.values[edge.name] for edge in edges]
+    given = [cut.values[tensor.name] for tensor in boundary]
     own = [value for value in model.graph.input if value.name == name]
     return SplitGraph(
         subgraph(model, others, given, "independent"),
         subgraph(model, [*own, *given], list(model.graph.output), "dependent"),
-        edges,
+        boundary,
     )
 
 
 class _Cut:
-    """Where a graph is cut: what depends on the input, and the edges that cross."""
+    """Where a graph is cut: what depends on the input, and the tensors that cross."""
 
     def __init__(self, graph: onnx.GraphProto, name: str) -> None:
-        weights = {tensor.name for tensor in graph.initializer}
-        inputs = [value.name for value in graph.input if value.name not in weights]
+        inputs = [value.name for value in inputs_of(graph)]
         if name not in inputs:
             raise NetworkError(f"found inputs {', '.join(inputs)}, expected {name!r} among them.")
-        values = [*graph.input, *graph.value_info, *graph.output]
-        self.values = {value.name: value for value in values}
-        self.producers = {out: node for node in graph.node for out in node.output if out}
+        index = GraphIndex(graph)
+        self.values, self.producers = index.values, index.producers
         self.dependent = _reached(graph.node, [name])
         self._varying = _reached(graph.node, inputs)
-        self.edges = self._crossing(graph)
+        self.boundary = self._crossing(graph)
 
     def _crossing(self, graph: onnx.GraphProto) -> list[str]:
         found: dict[str, None] = {}
@@ -121,7 +121,7 @@ def _reached(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> set[str]:
     return reached
 
 
-def _edge(value: onnx.ValueInfoProto | None, name: str) -> Edge:
+def _boundary_tensor(value: onnx.ValueInfoProto | None, name: str) -> BoundaryTensor:
     if value is None:
         raise NetworkError(f"the shape of {name!r} is not known, expected to keep it.")
     kind = value.type.tensor_type
@@ -130,14 +130,13 @@ def _edge(value: onnx.ValueInfoProto | None, name: str) -> Edge:
     if not dims or not dims[0].dim_param or not all(sizes):
         shape = [dim.dim_param or dim.dim_value for dim in dims]
         raise NetworkError(f"{name!r} has shape {shape}, expected a batch axis and fixed sizes.")
-    return Edge(name, sizes, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+    return BoundaryTensor(name, sizes, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
 
 
 def nodes_of_input(model: onnx.ModelProto, name: str) -> list[str]:
     """Names of the nodes that depend on the input ``name`` and on no other input."""
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    others = [v.name for v in graph.input if v.name not in weights and v.name != name]
+    others = [value.name for value in inputs_of(graph) if value.name != name]
     own, foreign = _reached(graph.node, [name]), _reached(graph.node, others)
     return [n.name for n in graph.node if n.output[0] in own and n.output[0] not in foreign]
 
@@ -152,7 +151,7 @@ def subgraph(
 
     Inputs that the outputs do not depend on are left out.
     """
-    producers = {out: node for node in model.graph.node for out in node.output if out}
+    producers = GraphIndex(model.graph).producers
     given = {value.name for value in inputs}
     needed, waiting = set(), [value.name for value in outputs]
     while waiting:
@@ -174,13 +173,13 @@ def subgraph(
     return part
 
 
-def edges_of(independent: onnx.ModelProto) -> tuple[Edge, ...]:
-    """The edges that an independent half gives."""
-    return tuple(_edge(value, value.name) for value in independent.graph.output)
+def boundary_of(independent: onnx.ModelProto) -> tuple[BoundaryTensor, ...]:
+    """The boundary tensors that an independent half gives."""
+    return tuple(_boundary_tensor(value, value.name) for value in independent.graph.output)
 
 
-def narrow_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
-    """Let float32 edges cross as float16, in place: half the bytes, about three digits."""
+def narrow_boundary(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
+    """Let float32 boundary tensors cross as float16, in place: half the bytes, three digits."""
     for value in independent.graph.output:
         if value.type.tensor_type.elem_type != TensorProto.FLOAT:
             continue
@@ -195,11 +194,11 @@ def narrow_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> No
             end.name, end.type.tensor_type.elem_type = narrow, TensorProto.FLOAT16
 
 
-def channels_last_edges(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
-    """Let edges ``[N, c, h, w]`` cross as ``[N, h, w, c]``, in place.
+def channels_last_boundary(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:
+    """Let boundary tensors ``[N, c, h, w]`` cross as ``[N, h, w, c]``, in place.
 
     That is how ONNX Runtime computes 8-bit convolutions on CPUs: the transpositions that stand
-    at every edge otherwise cancel each other within each half.
+    at every boundary tensor otherwise cancel each other within each half.
     """
     for value in independent.graph.output:
         dims = value.type.tensor_type.shape.dim

@@ -18,7 +18,7 @@ from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.media.imaging import coloured, encode_picture, outlined, read_image, shrunk
 from lipsync_nb.pipeline.audio_features import mel_spectrogram
-from lipsync_nb.pipeline.frame_trace import InsideFrame
+from lipsync_nb.pipeline.frame_trace import FrameTrace
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.pipeline.timing import Timings
 from lipsync_nb.types.records import SAMPLE_RATE, Box, ImageArray, Speech
@@ -205,36 +205,36 @@ def _output(path: Path) -> Markup:
 
 
 @html_of.register
-def _(inside: InsideFrame) -> Markup:
-    return charts.page(*inside_parts(inside))
+def _(trace: FrameTrace) -> Markup:
+    return charts.page(*trace_parts(trace))
 
 
-def inside_parts(inside: InsideFrame) -> list[Markup]:
+def trace_parts(trace: FrameTrace) -> list[Markup]:
     """The steps of an output frame, the network's six channels and its audio window."""
     steps = [
-        ("1. crop: the face box at 328x328", inside.crop),
-        ("2. roi: its inside, 320x320", inside.roi),
-        ("3. masked: what is to be painted is black", inside.masked),
-        ("4. prediction of the network", inside.prediction),
-        ("5. within the ring of the crop", inside.face),
-        (f"6. resized to the box, {inside.box.width}x{inside.box.height}", inside.patch),
-        ("7. pasted into the frame", _around(outlined(inside.frame, inside.box), inside.box)),
-        ("difference to the original, 4 times", _around(_gained(inside.difference), inside.box)),
+        ("1. crop: the face box at 328x328", trace.crop),
+        ("2. roi: the crop without its border, 320x320", trace.roi),
+        ("3. masked: what is to be painted is black", trace.masked),
+        ("4. prediction of the network", trace.prediction),
+        ("5. within the border of the crop", trace.face),
+        (f"6. resized to the box, {trace.box.width}x{trace.box.height}", trace.patch),
+        ("7. pasted into the frame", _around(outlined(trace.frame, trace.box), trace.box)),
+        ("difference to the original, 4 times", _around(_gained(trace.difference), trace.box)),
     ]
     return [
-        charts.heading(f"Output frame {inside.index} on template frame {inside.template_index}"),
+        charts.heading(f"Output frame {trace.index} on template frame {trace.template_index}"),
         sheet_html(steps),
-        *channel_parts(inside),
-        *audio_parts(inside),
+        *channel_parts(trace),
+        *audio_parts(trace),
     ]
 
 
-def channel_parts(inside: InsideFrame) -> list[Markup]:
+def channel_parts(trace: FrameTrace) -> list[Markup]:
     """The six channels that the network sees, as grey pictures."""
     names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
     figures = [
         picture_html(np.round(channel * 255).astype(np.uint8), name, 160)
-        for name, channel in zip(names, inside.visual, strict=True)
+        for name, channel in zip(names, trace.visual, strict=True)
     ]
     return [
         charts.heading("The six channels the network sees"),
@@ -242,17 +242,17 @@ def channel_parts(inside: InsideFrame) -> list[Markup]:
     ]
 
 
-def audio_parts(inside: InsideFrame) -> list[Markup]:
+def audio_parts(trace: FrameTrace) -> list[Markup]:
     """The audio window in colours, and where it lies in the waveform."""
     # The typical row sets the scale: rows of silence can be ten times as strong.
-    low, high = np.median(np.percentile(inside.audio, [1, 99], axis=1), axis=1).tolist()
-    last = inside.first_row + len(inside.audio)
+    low, high = np.median(np.percentile(trace.audio, [1, 99], axis=1), axis=1).tolist()
+    last = trace.first_row + len(trace.audio)
     return [
         charts.heading(
-            f"The audio it hears: feature rows {inside.first_row} to {last - 1}, 512 values each"
+            f"The audio it hears: feature rows {trace.first_row} to {last - 1}, 512 values each"
         ),
-        _strip(coloured(inside.audio, low, high)),
-        _where(inside),
+        _strip(coloured(trace.audio, low, high)),
+        _where(trace),
     ]
 
 
@@ -268,15 +268,15 @@ def _gained(difference: ImageArray) -> ImageArray:
     return np.clip(difference.astype(np.int16) * 4, 0, 255).astype(np.uint8)
 
 
-def _where(inside: InsideFrame) -> Markup:
+def _where(trace: FrameTrace) -> Markup:
     """The waveform with the rows of the audio window marked."""
-    speech = inside.speech
+    speech = trace.speech
     if speech.samples is None:
         return Markup()
     fps = 25
-    start, end = inside.first_row / fps, (inside.first_row + len(inside.audio)) / fps
+    start, end = trace.first_row / fps, (trace.first_row + len(trace.audio)) / fps
     return charts.waveform(
-        _peaks(speech.samples), speech.duration_seconds, mark=(start, end, inside.index / fps)
+        _peaks(speech.samples), speech.duration_seconds, mark=(start, end, trace.index / fps)
     )
 
 

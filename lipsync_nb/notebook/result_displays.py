@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsync_nb.experiments.ablations import Story, StoryStep
+from lipsync_nb.experiments.ablations import Ablation, AblationStep
 from lipsync_nb.experiments.benchmarks import Benchmark
 from lipsync_nb.experiments.golden import FactTable, FrameComparison
 from lipsync_nb.experiments.memory import MemoryTable
@@ -101,7 +101,7 @@ def _sweep_chart(result: Sweep) -> Markup:
 
 
 @html_of.register
-def _(result: Story) -> Markup:
+def _(result: Ablation) -> Markup:
     steps = result.steps
     speeds = {s.name: (s.fps.median, s.fps.low, s.fps.high) for s in steps}
     stages = {s.name: result.benchmark.stage_rows(s.name) for s in steps}
@@ -109,7 +109,7 @@ def _(result: Story) -> Markup:
     return charts.page(
         charts.heading(result.verdict),
         charts.figure_bars(speeds, "FPS"),
-        charts.table(columns, [_story_cells(step) for step in steps]),
+        charts.table(columns, [_ablation_cells(step) for step in steps]),
         charts.heading("Work per frame, by stage"),
         charts.stage_bars(stages),
         charts.dim(
@@ -119,7 +119,7 @@ def _(result: Story) -> Markup:
     )
 
 
-def _story_cells(step: StoryStep) -> list[str]:
+def _ablation_cells(step: AblationStep) -> list[str]:
     gain = "tie" if step.tie else f"{step.over_before.median:.2f}"
     origin = f"{step.origin.fps:.2f}" if step.origin else ""
     figures = [f"{step.fps.median:.2f}", gain, f"{step.over_first.median:.2f}", origin]

@@ -36,16 +36,16 @@ def template_order(num_template: int, num_frames: int, order: str = "pingpong") 
     return np.minimum(position, period - position)
 
 
-def audio_rows(track: FloatArray, frame: int, spec: ModelSpec, edges: str = "zero") -> FloatArray:
+def audio_rows(track: FloatArray, frame: int, spec: ModelSpec, padding: str = "zero") -> FloatArray:
     """Audio tensor of one output frame, float32 ``spec.audio_shape``.
 
     Args:
         track: feature track ``[n, 512]``.
-        edges: rows outside the track are ``zero``, or ``repeat`` the row at the edge.
+        padding: rows outside the track are ``zero``, or ``repeat`` the first or last row.
     """
     rows = np.arange(frame - spec.rows_before, frame + spec.rows_after)
     window = track[np.clip(rows, 0, len(track) - 1)]
-    if edges == "zero":
+    if padding == "zero":
         window[(rows < 0) | (rows >= len(track))] = 0
     return window.reshape(spec.audio_shape)
 
@@ -60,7 +60,7 @@ def visual_input(crop: ImageArray, spec: ModelSpec, out: FloatArray | None = Non
     size = spec.input_size
     if out is None:
         out = np.empty((6, size, size), np.float32)
-    roi = crop[spec.inside, spec.inside].transpose(2, 0, 1)
+    roi = crop[spec.roi, spec.roi].transpose(2, 0, 1)
     parts = dict(zip(spec.image_channels, (out[:3], out[3:]), strict=True))
     np.divide(roi, np.float32(255), out=parts["roi"], dtype=np.float32)
     parts["masked"][:] = parts["roi"]
@@ -82,7 +82,7 @@ def make_batch(
     track: FloatArray,
     frames: IndexArray,
     template_frames: IndexArray,
-    edges: str = "zero",
+    padding: str = "zero",
     wanted: IndexArray | None = None,
 ) -> Batch:
     """Inputs of the generator for these output frames and the template frames they go on.
@@ -91,7 +91,7 @@ def make_batch(
         wanted: template frames whose picture tensors are made; default: of each frame its own.
     """
     wanted = template_frames if wanted is None else wanted
-    audio = np.stack([audio_rows(track, int(i), template.spec, edges) for i in frames])
+    audio = np.stack([audio_rows(track, int(i), template.spec, padding) for i in frames])
     return Batch(frames, template_frames, visual_inputs(template, wanted), audio, wanted)
 
 
@@ -107,11 +107,11 @@ def batch_frames(order: IndexArray, batch_size: int) -> Iterator[tuple[IndexArra
 
 
 def iter_batches(
-    template: Template, track: FloatArray, order: IndexArray, batch_size: int, edges: str = "zero"
+    template: Template, track: FloatArray, order: IndexArray, batch_size: int, padding: str = "zero"
 ) -> Iterator[Batch]:
     """Yield the batches of a whole speech with all their inputs; the last one may be smaller."""
     for frames, template_frames in batch_frames(order, batch_size):
-        yield make_batch(template, track, frames, template_frames, edges)
+        yield make_batch(template, track, frames, template_frames, padding)
 
 
 def batch_within_memory(

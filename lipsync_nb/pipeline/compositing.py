@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lipsync_nb.avatar.cache import Ring, Template
+from lipsync_nb.avatar.cache import Border, Template
 from lipsync_nb.media.imaging import even_box, i420_to_bgr, paste_i420, resize
 from lipsync_nb.system.workers import Workers
 from lipsync_nb.types.records import Box, Frame, ImageArray, ModelSpec, Predictions
@@ -21,7 +21,7 @@ def paste_face(
 ) -> None:
     """Paint a prediction into a full frame, in place: the plain way.
 
-    The prediction goes inside the crop, whose ring of ``spec.margin`` pixels stays original; the
+    The prediction goes inside the crop, whose border of ``spec.margin`` pixels stays original; the
     crop is resized to the box's own size and written over it.
 
     Args:
@@ -30,7 +30,7 @@ def paste_face(
         prediction: uint8 ``[input_size, input_size, 3]`` BGR.
     """
     face = crop.copy()
-    face[spec.inside, spec.inside] = prediction
+    face[spec.roi, spec.roi] = prediction
     frame[box.rows, box.columns] = resize(face, box.width, box.height, spec.interpolation)
 
 
@@ -96,12 +96,12 @@ def composite_picture(
         uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` where the template's pixels are ``i420``.
     """
     scratch = scratch or Scratch(template)
-    picture, ring = template.canvas(index)
+    picture, border = template.canvas(index)
     spec, box = template.spec, template.boxes[index]
     if out is None:
         out = np.empty_like(picture)
     np.copyto(out, picture)
-    _fill(scratch.face, ring, prediction, spec)
+    _fill(scratch.face, border, prediction, spec)
     if template.planar is None:
         target = out[box.rows, box.columns]
         resize(scratch.face, box.width, box.height, spec.interpolation, out=target)
@@ -110,13 +110,13 @@ def composite_picture(
     return out
 
 
-def _fill(face: ImageArray, ring: Ring, prediction: ImageArray, spec: ModelSpec) -> None:
-    """Make the crop with its inside repainted, from its ring alone."""
-    inside = spec.inside
-    face[inside, inside] = prediction
+def _fill(face: ImageArray, border: Border, prediction: ImageArray, spec: ModelSpec) -> None:
+    """Make the crop with its roi repainted, from its border alone."""
+    roi = spec.roi
+    face[roi, roi] = prediction
     if spec.margin:
-        face[: inside.start], face[inside.stop :] = ring[0], ring[1]
-        face[inside, : inside.start], face[inside, inside.stop :] = ring[2], ring[3]
+        face[: roi.start], face[roi.stop :] = border[0], border[1]
+        face[roi, : roi.start], face[roi, roi.stop :] = border[2], border[3]
 
 
 def _paste_planar(

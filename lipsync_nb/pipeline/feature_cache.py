@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipsync_nb.network.splitting import Edge
+from lipsync_nb.network.splitting import BoundaryTensor
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.records import AnyArray, IndexArray
 
 
 class FeatureCache:
-    """The edges of a split graph for template frames, one array an edge, filled as they come.
+    """Boundary tensors of a split graph for template frames, an array each, filled as they come.
 
     Memory is taken from the system only as slots are filled. Several threads may use it: two that
     fill the same slot write the same.
 
     Args:
-        edges: what crosses the cut.
+        boundary: the tensors that cross the cut.
         frames: the template frames to keep, in ascending order.
     """
 
-    def __init__(self, edges: Sequence[Edge], frames: IndexArray) -> None:
-        self.edges = tuple(edges)
+    def __init__(self, boundary: Sequence[BoundaryTensor], frames: IndexArray) -> None:
+        self.boundary = tuple(boundary)
         self._slots = {int(frame): slot for slot, frame in enumerate(frames)}
         self._filled: set[int] = set()
-        self._arrays = [np.empty((len(frames), *edge.shape), edge.dtype) for edge in edges]
+        self._arrays = [np.empty((len(frames), *tensor.shape), tensor.dtype) for tensor in boundary]
 
     def __len__(self) -> int:
         """Template frames whose features are here."""
@@ -40,7 +40,7 @@ class FeatureCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the features that are here."""
-        return len(self) * sum(edge.nbytes for edge in self.edges)
+        return len(self) * sum(tensor.nbytes for tensor in self.boundary)
 
     def missing(self, frames: IndexArray) -> IndexArray:
         """Those of these template frames whose features are not here, each once, ascending."""
@@ -48,7 +48,7 @@ class FeatureCache:
         return np.array(wanted, np.int64)
 
     def put(self, frame: int, values: Sequence[AnyArray]) -> None:
-        """Keep a frame's features, one array ``edge.shape`` an edge, if it has a slot."""
+        """Keep a frame's features, one array ``tensor.shape`` each, if it has a slot."""
         slot = self._slots.get(frame)
         if slot is None:
             return
@@ -56,8 +56,8 @@ class FeatureCache:
             array[slot] = value
         self._filled.add(frame)
 
-    def room(self, frames: IndexArray) -> list[AnyArray]:
-        """Where these frames' features go, ``[n, *edge.shape]`` an edge, to be written to.
+    def slots(self, frames: IndexArray) -> list[AnyArray]:
+        """Where these frames' features go, ``[n, *tensor.shape]`` each, to be written to.
 
         Empty where their slots do not follow each other. `mark` says that they were written.
         """
@@ -68,13 +68,13 @@ class FeatureCache:
         return [array[start : start + len(slots)] for array in self._arrays]
 
     def mark(self, frames: IndexArray) -> None:
-        """Note that the features of these frames were written where `room` said."""
+        """Note that the features of these frames were written where `slots` said."""
         self._filled.update(frames.tolist())
 
     def gather(
         self, frames: IndexArray, others: Mapping[int, Sequence[AnyArray]]
     ) -> list[AnyArray]:
-        """Features of these template frames, ``[n, *edge.shape]`` an edge.
+        """Features of these template frames, ``[n, *tensor.shape]`` each.
 
         Frames in successive slots are given as views, without a copy.
 

@@ -19,7 +19,7 @@ from .batches import audio_rows, make_batch, template_order
 
 
 @dataclass(frozen=True, eq=False)
-class InsideFrame(Rich):
+class FrameTrace(Rich):
     """The steps of one output frame; pictures are uint8 BGR.
 
     Attributes:
@@ -68,17 +68,17 @@ class InsideFrame(Rich):
         return f"output frame {self.index} on template frame {self.template_index}"
 
 
-class Inside:
+class FrameTracer:
     """The output frames of a speech, one at a time, by the plain way, with every step kept.
 
     Args:
-        config: its ``order``, ``audio_edges``, ``provider`` and ``max_frames`` are used.
+        config: its ``order``, ``audio_padding``, ``provider`` and ``max_frames`` are used.
 
     Raises:
         NetworkError: the avatar has no generator.
 
     Example:
-        >>> Inside(load_avatar("demo"), load_speech("hello.mp3"))[10].prediction.shape
+        >>> FrameTracer(load_avatar("demo"), load_speech("hello.mp3"))[10].prediction.shape
         (320, 320, 3)
     """
 
@@ -98,7 +98,7 @@ class Inside:
     def __len__(self) -> int:
         return len(self._order)
 
-    def __getitem__(self, index: int) -> InsideFrame:
+    def __getitem__(self, index: int) -> FrameTrace:
         """Make one output frame.
 
         Raises:
@@ -115,22 +115,22 @@ class Inside:
             self._track,
             np.array([index]),
             np.array([template_index]),
-            self.config.audio_edges,
+            self.config.audio_padding,
         )
         prediction = self._generator(batch).images[0]
         face = crop.copy()
-        face[spec.inside, spec.inside] = prediction
+        face[spec.roi, spec.roi] = prediction
         patch = resize(face, box.width, box.height, spec.interpolation)
         frame = original.copy()
         frame[box.rows, box.columns] = patch
-        rows = audio_rows(self._track, index, spec, self.config.audio_edges)
-        return InsideFrame(
+        rows = audio_rows(self._track, index, spec, self.config.audio_padding)
+        return FrameTrace(
             index=index,
             template_index=template_index,
             box=box,
             original=original,
             crop=crop,
-            roi=crop[spec.inside, spec.inside],
+            roi=crop[spec.roi, spec.roi],
             visual=batch.visual[0],
             audio=rows.reshape(spec.rows_before + spec.rows_after, -1),
             first_row=index - spec.rows_before,

@@ -31,10 +31,10 @@ from lipsync_nb.network.inference import (
 from lipsync_nb.network.integers import weight_bits
 from lipsync_nb.network.kept import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
 from lipsync_nb.network.normal_form import OutputRange, normal_form
-from lipsync_nb.network.preparation import Arithmetic, prepare_halves, prepare_whole
+from lipsync_nb.network.preparation import QuantizationSettings, prepare_halves, prepare_whole
 from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
-from lipsync_nb.network.splitting import Edge, edges_of
+from lipsync_nb.network.splitting import BoundaryTensor, boundary_of
 from lipsync_nb.network.store import Files, NetworkStore, Result
 from lipsync_nb.system.kept_files import trusted_owners
 from lipsync_nb.system.outputs import cache_folders
@@ -45,12 +45,12 @@ from .batches import make_batch
 from .feature_cache import FeatureCache, FeaturePlan, plan_features
 from .predictors import (
     Inputs,
-    Painter,
-    PlainPainter,
+    PlainPredictor,
+    Predictor,
     Remarks,
     Share,
-    SplitPainter,
-    WholePainter,
+    SplitPredictor,
+    WholePredictor,
     within_memory,
 )
 
@@ -67,7 +67,7 @@ def open_generator(
     order: IndexArray,
     config: RenderConfig,
     plan: ThreadPlan,
-) -> Painter:
+) -> Predictor:
     """Open the avatar's generator in the form that the configuration and the frames ask for.
 
     Args:
@@ -81,15 +81,15 @@ def open_generator(
     """
     path = avatar.require_generator()
     _check_track(track)
-    inputs = Inputs(template, track, config.audio_edges)
+    inputs = Inputs(template, track, config.audio_padding)
     fused = config.prepare and not why_not_fused(config, plan)
     config, missed = within_memory(path, template, config, plan, fused)
     opener = _Opener(avatar, path, inputs, order, config, plan)
     if not config.prepare:
         return opener.plain(Remarks(("network: used as its file is.",), missed))
-    painter = opener.best()
-    painter.shortfalls = (*missed, *painter.shortfalls)
-    return painter
+    predictor = opener.best()
+    predictor.shortfalls = (*missed, *predictor.shortfalls)
+    return predictor
 
 
 def _check_track(track: FloatArray) -> None:
@@ -133,7 +133,7 @@ class _Opener:
     config: RenderConfig
     plan: ThreadPlan
 
-    def best(self) -> Painter:
+    def best(self) -> Predictor:
         """The prepared network; what cannot be had is told, and the next best comes instead."""
         source, wanted = self.source(), self.config.precision
         try:
@@ -145,21 +145,21 @@ class _Opener:
             remarks = remarks.and_shortfall(f"asked for {wanted}, rendered in fp32 ({reason})")
             with suppress(NetworkError):
                 config = replace(self.config, precision="fp32")
-                painter = replace(self, config=config).prepared(source, remarks)
+                predictor = replace(self, config=config).prepared(source, remarks)
                 self._warn(remarks.shortfalls[0])
-                return painter
+                return predictor
         note = f"network: used as its file is ({reason})."
         remarks = remarks.and_note(note).and_shortfall(
             f"asked for a prepared network, used its file as it is ({reason})"
         )
-        painter = self.plain(remarks)
+        predictor = self.plain(remarks)
         self._warn(note)
-        return painter
+        return predictor
 
     def _warn(self, text: str) -> None:
         warnings.warn(f"{self.path}: {text}", stacklevel=5)
 
-    def plain(self, remarks: Remarks) -> PlainPainter:
+    def plain(self, remarks: Remarks) -> PlainPredictor:
         generator = Generator(
             self.path,
             self.inputs.template.spec,
@@ -167,7 +167,7 @@ class _Opener:
             self.plan.network,
             self.plan.spinning,
         )
-        return PlainPainter(self.inputs, generator, self.share, remarks)
+        return PlainPredictor(self.inputs, generator, self.share, remarks)
 
     @property
     def share(self) -> Share:
@@ -215,7 +215,7 @@ class _Opener:
         if error > LARGEST_FORM_ERROR:
             raise NetworkError(f"in float32 it paints {error:.1f} of 255 differently")
 
-    def prepared(self, source: _Source, remarks: Remarks) -> Painter:
+    def prepared(self, source: _Source, remarks: Remarks) -> Predictor:
         remarks = remarks.and_note(source.note)
         self._check_form(source)
         if self.config.feature_cache == "off":
@@ -233,21 +233,21 @@ class _Opener:
             )
         return remarks.and_note(note)
 
-    def _arithmetic_key(self) -> tuple[object, ...]:
-        """What the arithmetic depends on: what is calibrated belongs to the frames."""
+    def _settings_key(self) -> tuple[object, ...]:
+        """What the settings depend on: what is calibrated belongs to the frames."""
         if self.config.precision != "int8":
             return (self.config.precision,)
         layers, frames = self.config.int8_layers, self.avatar.fingerprint
         return ("int8", layers, weight_bits(), frames, CALIBRATION_FRAMES)
 
-    def _arithmetic(self, names: Sequence[str]) -> Arithmetic:
+    def _settings(self, names: Sequence[str]) -> QuantizationSettings:
         """How the network computes, and what it is calibrated on."""
         if self.config.precision != "int8":
-            return Arithmetic(self.config.precision)
+            return QuantizationSettings(self.config.precision)
         spared = names[1] if self.config.int8_layers == "pictures" else ""
-        return Arithmetic("int8", lambda: self._samples(names), spared, weight_bits())
+        return QuantizationSettings("int8", lambda: self._samples(names), spared, weight_bits())
 
-    def _arithmetic_note(self) -> str:
+    def _settings_note(self) -> str:
         if self.config.precision != "int8":
             return ""
         spared = self.config.int8_layers == "pictures"
@@ -312,65 +312,65 @@ class _Opener:
             return self._session(model), f"fused layers off: {error}"
         return network, f"fused layers on: {network}."
 
-    def _whole(self, source: _Source, remarks: Remarks) -> Painter:
+    def _whole(self, source: _Source, remarks: Remarks) -> Predictor:
         network, note = self.whole(source, lambda files: self._network(files[WHOLE]))
-        remarks = remarks.and_note(note).and_note(self._arithmetic_note())
-        return WholePainter(self.inputs, network, source.names, self.share, remarks)
+        remarks = remarks.and_note(note).and_note(self._settings_note())
+        return WholePredictor(self.inputs, network, source.names, self.share, remarks)
 
     def whole(self, source: _Source, use: Callable[[Files], Result]) -> Result:
         """Use the prepared network in one piece."""
-        model, arithmetic = source.model, self._arithmetic(source.names)
-        key = (source.digest, *self._arithmetic_key())
-        return self._kept.whole(key, source.names, lambda: prepare_whole(model, arithmetic), use)
+        model, settings = source.model, self._settings(source.names)
+        key = (source.digest, *self._settings_key())
+        return self._kept.whole(key, source.names, lambda: prepare_whole(model, settings), use)
 
     def _halves_key(self, source: _Source) -> tuple[object, ...]:
         narrow = self.config.feature_dtype == "float16"
-        return (source.digest, source.names[1], narrow, *self._arithmetic_key())
+        return (source.digest, source.names[1], narrow, *self._settings_key())
 
     def halves(self, source: _Source, use: Callable[[Files], Result]) -> Result:
         """Use the prepared network in two halves."""
-        names, arithmetic = source.names, self._arithmetic(source.names)
+        names, settings = source.names, self._settings(source.names)
         narrow = self.config.feature_dtype == "float16"
 
         def make() -> Files:
-            return prepare_halves(source.model, names[1], narrow, arithmetic)
+            return prepare_halves(source.model, names[1], narrow, settings)
 
         return self._kept.halves(self._halves_key(source), names, make, use)
 
-    def _split(self, source: _Source, remarks: Remarks) -> Painter:
-        plan, edges, opened = self.halves(source, self._opened_halves)
+    def _split(self, source: _Source, remarks: Remarks) -> Predictor:
+        plan, boundary, opened = self.halves(source, self._opened_halves)
         if opened is None:
             return self._whole(source, self._without_cache(remarks, plan.reason))
         features = self.avatar.remember_features(
             (self._halves_key(source), plan.frames.tobytes()),
-            lambda: FeatureCache(edges, plan.frames),
+            lambda: FeatureCache(boundary, plan.frames),
         )
         independent, dependent, note = opened
-        remarks = remarks.and_note(plan.reason).and_note(note).and_note(self._arithmetic_note())
+        remarks = remarks.and_note(plan.reason).and_note(note).and_note(self._settings_note())
         halves = independent, dependent
-        return SplitPainter(self.inputs, halves, source.names, features, self.share, remarks)
+        return SplitPredictor(self.inputs, halves, source.names, features, self.share, remarks)
 
     def _opened_halves(
         self, files: Files
-    ) -> tuple[FeaturePlan, Sequence[Edge], tuple[Session, PreparedNetwork, str] | None]:
+    ) -> tuple[FeaturePlan, Sequence[BoundaryTensor], tuple[Session, PreparedNetwork, str] | None]:
         """What is kept of the frames; and the halves, opened, where that is anything."""
-        plan, edges = self.plan_features(files[INDEPENDENT])
+        plan, boundary = self.plan_features(files[INDEPENDENT])
         if not len(plan.frames):
-            return plan, edges, None
+            return plan, boundary, None
         dependent, note = self._network(files[DEPENDENT])
-        return plan, edges, (self._session(files[INDEPENDENT]), dependent, note)
+        return plan, boundary, (self._session(files[INDEPENDENT]), dependent, note)
 
-    def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[Edge]]:
+    def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[BoundaryTensor]]:
         """Which template frames' features are kept, and what they are."""
-        edges = edges_of(onnx.load_from_string(independent))
+        boundary = boundary_of(onnx.load_from_string(independent))
         plan = plan_features(
             self.order,
             len(self.inputs.template),
-            sum(edge.nbytes for edge in edges),
+            sum(tensor.nbytes for tensor in boundary),
             self.config.feature_cache_mb * 1_000_000,
             self.config.feature_cache,
         )
-        return plan, edges
+        return plan, boundary
 
 
 def why_not_fused(config: RenderConfig, plan: ThreadPlan) -> str:
@@ -425,7 +425,7 @@ def network_of_a_frame(
         NetworkError, NotFoundError: see `open_generator`.
     """
     path = avatar.require_generator()
-    inputs = Inputs(template, track, config.audio_edges)
+    inputs = Inputs(template, track, config.audio_padding)
     opener = _Opener(avatar, path, inputs, order, config, plan_threads(config))
     if not config.prepare:
         return "the file", read_network(path)

@@ -1,4 +1,4 @@
-"""Generators with their inputs: batches of output frames to painted pictures."""
+"""Predictors: a generator with its inputs, from batches of output frames to painted pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .feature_cache import FeatureCache
 CPU_BATCH, GPU_BATCH = 1, 4
 
 
-class Painter(Protocol):
+class Predictor(Protocol):
     """A generator with its inputs: batches of output frames to painted pictures.
 
     Attributes:
@@ -61,16 +61,16 @@ class Painter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What every painter takes its inputs from."""
+    """What every predictor takes its inputs from."""
 
     template: Template
     track: FloatArray
-    edges: str
+    padding: str
 
     def batch(
         self, frames: IndexArray, template_frames: IndexArray, wanted: IndexArray | None = None
     ) -> Batch:
-        return make_batch(self.template, self.track, frames, template_frames, self.edges, wanted)
+        return make_batch(self.template, self.track, frames, template_frames, self.padding, wanted)
 
     def noise(self, count: int) -> Batch:
         """A batch for a trial; a network that normalises its inputs may not like zeros."""
@@ -120,7 +120,7 @@ def within_memory(
 
 @dataclass(frozen=True)
 class Remarks:
-    """What is to be told about how frames are painted: see `Painter`."""
+    """What is to be told about how frames are painted: see `Predictor`."""
 
     notes: tuple[str, ...] = ()
     shortfalls: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ class Remarks:
         return replace(self, shortfalls=(*self.shortfalls, text))
 
 
-class PlainPainter:
+class PlainPredictor:
     """Runs the network's file as it is."""
 
     def __init__(
@@ -157,7 +157,7 @@ class PlainPainter:
         self.generator.network(batch.visual, batch.audio)
 
 
-class WholePainter:
+class WholePredictor:
     """Runs a prepared network that takes pictures and audio."""
 
     def __init__(
@@ -185,7 +185,7 @@ class WholePainter:
         self(self._inputs.noise(count))
 
 
-class SplitPainter:
+class SplitPredictor:
     """Runs a network's picture half once for each template frame, its audio half every time."""
 
     def __init__(
@@ -214,7 +214,7 @@ class SplitPainter:
         backwards = len(batch) > 1 and batch.template_indices[0] > batch.template_indices[-1]
         step = -1 if backwards else 1
         values = self._features.gather(batch.template_indices[::step], fresh)
-        names = [edge.name for edge in self._features.edges]
+        names = [tensor.name for tensor in self._features.boundary]
         audio = np.ascontiguousarray(batch.audio[::step])
         feeds = {self._audio: audio, **dict(zip(names, values, strict=True))}
         return _predictions(batch, self._dependent(feeds)[0][::step])
@@ -226,9 +226,9 @@ class SplitPainter:
         if not rows.any():
             return {}
         frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
-        room = self._features.room(frames)
-        if room and self._independent.run_into(feeds, room):
-            self._check(room)
+        slots = self._features.slots(frames)
+        if slots and self._independent.run_into(feeds, slots):
+            self._check(slots)
             self._features.mark(frames)
             return {}
         outputs = self._independent(feeds)
@@ -245,7 +245,7 @@ class SplitPainter:
 
     def warm_up(self, count: int) -> None:
         batch = self._inputs.noise(count)
-        names = [edge.name for edge in self._features.edges]
+        names = [tensor.name for tensor in self._features.boundary]
         features = self._independent({self._visual: batch.visual})
         feeds = dict(zip(names, features, strict=True))
         self._dependent({self._audio: batch.audio, **feeds})

@@ -64,7 +64,7 @@ class _Stage:
         self._thread.join()
 
 
-def run_ahead(
+def prefetch(
     items: Iterable[Item], limit: int, name: str, wait: Wait = nullcontext
 ) -> Generator[Item]:
     """Yield the items of an iterable that works in a thread of its own, in their order.
@@ -80,25 +80,25 @@ def run_ahead(
         wait: entered while either side waits for the other, in the thread that waits.
 
     Example:
-        >>> list(run_ahead(range(4), 2, "count"))
+        >>> list(prefetch(range(4), 2, "count"))
         [0, 1, 2, 3]
     """
-    return run_side_by_side({name: items}, limit, wait)
+    return prefetch_in_turn({name: items}, limit, wait)
 
 
-def run_side_by_side(
+def prefetch_in_turn(
     streams: Mapping[str, Iterable[Item]], limit: int, wait: Wait = nullcontext
 ) -> Generator[Item]:
     """Yield an item of each iterable in turn, until the one whose turn it is has no more.
 
-    Each works in a thread of its own, see `run_ahead`; all begin at the first item.
+    Each works in a thread of its own, see `prefetch`; all begin at the first item.
 
     Args:
         streams: by the name of its thread.
         limit: items of each that may wait.
 
     Example:
-        >>> list(run_side_by_side({"even": range(0, 5, 2), "odd": range(1, 5, 2)}, 2))
+        >>> list(prefetch_in_turn({"even": range(0, 5, 2), "odd": range(1, 5, 2)}, 2))
         [0, 1, 2, 3, 4]
     """
     stages: list[_Stage] = []

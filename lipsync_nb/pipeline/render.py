@@ -23,7 +23,6 @@ from lipsync_nb.system.outputs import refuse_inputs
 from lipsync_nb.types.records import (
     FloatArray,
     Frame,
-    Pixels,
     Predictions,
     Progress,
     ProgressCallback,
@@ -35,14 +34,14 @@ from .audio_features import speech_features
 from .batches import batch_frames, template_order
 from .compositing import Compositor
 from .generation import FEATURES_FILE, open_generator
-from .prefetch import run_ahead, run_side_by_side
-from .sinks import Mp4Sink, Sink, open_sink
+from .prefetch import prefetch, prefetch_in_turn
+from .sinks import Mp4Sink, Sink, is_video, open_sink
 from .timing import Timings
 
 Item = TypeVar("Item")
 AnySink = TypeVar("AnySink", bound=Sink)
 
-BATCHES_AHEAD = 2
+PREFETCH_BATCHES = 2
 FIRST_WINDOW = 4
 
 
@@ -117,9 +116,10 @@ class FrameStream:
         self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
         # A preview keeps what it uses; otherwise the next speech will want the other frames too.
         first = int(self.order.max(initial=0)) + 1 if self.config.max_frames else None
-        pixels = choose_pixels(avatar, self.config, for_video)
         with self.timings.stage("open"):
-            self.template = avatar.open_template(self.config.cache, pixels, first)
+            self.template = avatar.open_template(
+                self.config.cache, self.config.pixels, first, for_video
+            )
             self.generator = open_generator(
                 avatar, self.template, self.track, self.order, self.config, self.plan
             )
@@ -181,14 +181,14 @@ class FrameStream:
         """What the network paints, batch by batch, without compositing; for use in its place."""
         streams = self.generator.streams
         if not self.config.overlap or streams == 1:
-            return self._ahead(self._painted(), BATCHES_AHEAD, "inference")
+            return self._ahead(self._painted(), PREFETCH_BATCHES, "inference")
         painted = {f"inference {k + 1}": self._painted(k, streams) for k in range(streams)}
-        return run_side_by_side(painted, BATCHES_AHEAD, self.timings.waiting)
+        return prefetch_in_turn(painted, PREFETCH_BATCHES, self.timings.waiting)
 
     def _ahead(self, items: GeneratorType[Item], limit: int, name: str) -> GeneratorType[Item]:
         if not self.config.overlap:
             return items
-        return run_ahead(items, limit, name, self.timings.waiting)
+        return prefetch(items, limit, name, self.timings.waiting)
 
     def _painted(self, number: int = 0, streams: int = 1) -> GeneratorType[Predictions]:
         """What one of the streams paints: every so many batches one."""
@@ -206,14 +206,6 @@ class FrameStream:
                 with self.timings.stage("composite", len(window)):
                     frames = compositor(window)
                 yield frames
-
-
-def choose_pixels(avatar: Avatar, config: RenderConfig, for_video: bool) -> Pixels:
-    """Layout of the template's frames: I420 where a video encoder takes them as they are."""
-    if config.pixels != "auto":
-        return config.pixels
-    even = avatar.width % 2 == 0 and avatar.height % 2 == 0
-    return "i420" if for_video and even and config.cache != "none" else "bgr"
 
 
 def gather(predictions: Iterable[Predictions], size: int) -> Iterator[Predictions]:
@@ -281,7 +273,7 @@ def _spare_inputs(path: str | Path, avatar: Avatar, speech: Speech) -> None:
     inputs = (*avatar.source.files, avatar.generator, avatar.audio_encoder, avatar.path)
     refuse_inputs(path, (speech.path, *inputs))
     real, root = Path(os.path.realpath(path)), Path(os.path.realpath(avatar.path))
-    if real.suffix.lower() != ".mp4" and real.is_relative_to(root):
+    if not is_video(real) and real.is_relative_to(root):
         raise OutputError(f"{path}: is a link to a file of the avatar ({real}).")
 
 

@@ -59,6 +59,11 @@ class Sink(Protocol):
         """
 
 
+def is_video(path: Path) -> bool:
+    """Whether an output of this name is a video; others are folders of pictures."""
+    return path.suffix.lower() == ".mp4"
+
+
 def open_sink(
     path: str | Path,
     speech: Speech,
@@ -77,7 +82,7 @@ def open_sink(
         OutputError: another suffix, or a place that cannot be written.
     """
     path = check_output(path)
-    if path.suffix.lower() == ".mp4":
+    if is_video(path):
         return Mp4Sink(path, speech, fps, config, threads, pixel_aspect)
     if path.suffix == "" or path.is_dir():
         return ImageFolderSink(path, config)

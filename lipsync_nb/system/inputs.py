@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from lipsync_nb.errors import LipsyncError
 
 # Pipes would wait for a writer.
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+_FLAGS = os.O_RDONLY
+for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOCTTY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+
+def open_handle(
+    path: str | Path, check: Callable[[os.stat_result], object], follow: bool = True
+) -> int:
+    """Open a file for reading, without waiting for anybody; gives the handle.
+
+    Args:
+        check: raises where a file is not taken; it gets the status of the one that is open.
+        follow: where a link leads.
+
+    Raises:
+        OSError: it is not there, cannot be read, or is a link that is not followed.
+    """
+    handle = os.open(path, _FLAGS if follow else _FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        check(os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -19,19 +43,13 @@ def open_file(path: str | Path) -> BinaryIO:
     Raises:
         OSError: it is none, is not there, or cannot be read.
     """
-    handle = os.open(path, _FLAGS)
-    try:
-        check_regular(os.fstat(handle).st_mode)
-        return open(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
+    return open(open_handle(path, check_regular), "rb")
 
 
-def check_regular(mode: int) -> None:
-    """Raise `OSError` where this is the mode of anything else than a regular file."""
-    if not stat.S_ISREG(mode):
-        raise OSError(f"it is {what_it_is(mode)}, expected a file")
+def check_regular(status: os.stat_result) -> None:
+    """Raise `OSError` where this is the status of anything else than a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"it is {what_it_is(status.st_mode)}, expected a file")
 
 
 def what_it_is(mode: int) -> str:

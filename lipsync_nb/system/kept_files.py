@@ -15,13 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .inputs import open_handle
 from .outputs import Partial, writable_folder, write_file
 
 Owners = frozenset[int]
 
-_FLAGS = os.O_RDONLY
-for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOCTTY"):
-    _FLAGS |= getattr(os, _name, 0)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISREG, "a file"),
@@ -75,19 +73,15 @@ def open_kept(path: Path, owners: Owners, size: int, exact: bool = False) -> int
         OSError: it cannot be read.
         ValueError: it is no plain file, somebody else's, or of another size.
     """
-    before = os.lstat(path)
-    _check(path, before, owners, stat.S_ISREG, "a file")
-    handle = os.open(path, _FLAGS)
-    try:
-        status = os.fstat(handle)
+
+    def check(status: os.stat_result) -> None:
         _check(path, status, owners, stat.S_ISREG, "a file")
         if status.st_size > size or (exact and status.st_size != size):
             most = "" if exact else "at most "
             raise ValueError(f"{path.name} has {status.st_size} bytes, expected {most}{size}")
-    except (OSError, ValueError):
-        os.close(handle)
-        raise
-    return handle
+
+    check(os.lstat(path))
+    return open_handle(path, check, follow=False)
 
 
 def _check(path: Path, status: os.stat_result, owners: Owners, is_right: Any, wanted: str) -> None:

@@ -29,6 +29,7 @@ SAMPLE_RATE = 16_000
 MIN_SPEECH_SECONDS = 0.2
 CachePolicy = Literal["none", "memory", "mmap"]
 Pixels = Literal["bgr", "i420"]
+WantedPixels = Literal["auto", "bgr", "i420"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -89,8 +90,8 @@ class ModelSpec:
 
     Attributes:
         crop_size: the face box is resized to this square, in pixels.
-        margin: the network sees the crop without a ring of this many pixels.
-        mask: filled black in the second picture: x, y, width, height in pixels of the inside.
+        margin: the network sees the crop without a border of this many pixels.
+        mask: filled black in the second picture: x, y, width, height in pixels of the roi.
         interpolation: OpenCV's name for the resize to the crop and back to the box.
         image_channels: order of the two pictures in the input's channels.
         rows_before, rows_after: the feature rows ``[i - before, i + after)`` go with frame i.
@@ -115,7 +116,7 @@ class ModelSpec:
         return self.crop_size - 2 * self.margin
 
     @property
-    def inside(self) -> slice:
+    def roi(self) -> slice:
         """Rows (and columns) of the crop that the network sees and repaints."""
         return slice(self.margin, self.crop_size - self.margin)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,6 +14,7 @@ from lipsync_nb.config.presets import PRESETS
 from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.notebook import charts
+from lipsync_nb.pipeline.sinks import is_video
 
 from .panel import Panel
 
@@ -27,6 +29,7 @@ class ConfigForm(Panel):
     Args:
         config: to begin with; default `RenderConfig()`.
         avatar: whose memory is estimated.
+        out: the video, or the folder of pictures, that it is estimated for.
 
     Attributes:
         value: the `RenderConfig`; setting it fills the form. It keeps the last valid one while a
@@ -35,8 +38,13 @@ class ConfigForm(Panel):
 
     value = traitlets.Instance(RenderConfig)
 
-    def __init__(self, config: RenderConfig | None = None, avatar: Avatar | None = None) -> None:
-        self._avatar = avatar
+    def __init__(
+        self,
+        config: RenderConfig | None = None,
+        avatar: Avatar | None = None,
+        out: str | Path = "lipsync.mp4",
+    ) -> None:
+        self._avatar, self._out = avatar, Path(out)
         self._controls = {option.name: _control(option) for option in fields(RenderConfig)}
         self.presets = widgets.Dropdown(
             options=[CUSTOM, *(p.name for p in PRESETS)], description="preset", style=_LABEL
@@ -59,6 +67,11 @@ class ConfigForm(Panel):
     def set_avatar(self, avatar: Avatar | None) -> None:
         """Estimate this avatar's memory from now on."""
         self._avatar = avatar
+        self._show()
+
+    def set_output(self, out: str | Path) -> None:
+        """Estimate what this output, a video or a folder of pictures, takes from now on."""
+        self._out = Path(out)
         self._show()
 
     def release(self) -> None:
@@ -105,16 +118,13 @@ class ConfigForm(Panel):
         if self._avatar is None:
             self._note.value = ""
             return
-        pixels = "bgr" if self.value.pixels == "auto" else self.value.pixels
-        if self.value.pixels == "auto" and self.value.cache != "none":
-            even = self._avatar.width % 2 == 0 and self._avatar.height % 2 == 0
-            pixels = "i420" if even else "bgr"
-        report = self._avatar.estimate_memory(self.value.cache, pixels)
+        value, for_video = self.value, is_video(self._out)
+        report = self._avatar.estimate_memory(value.cache, value.pixels, for_video)
         text = f"template: {report.ram_bytes / 1e6:.0f} MB in RAM"
         if report.file_bytes:
             text += f", {report.file_bytes / 1e6:.0f} MB in mapped files"
-        if self.value.feature_cache != "off":
-            text += f"; features: up to {self.value.feature_cache_mb} MB where frames recur"
+        if value.feature_cache != "off":
+            text += f"; features: up to {value.feature_cache_mb} MB where frames recur"
         self._note.value = charts.note(text)
 
 

@@ -9,8 +9,8 @@ import ipywidgets as widgets
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.notebook import charts
-from lipsync_nb.notebook.displays import inside_parts
-from lipsync_nb.pipeline.frame_trace import Inside
+from lipsync_nb.notebook.displays import trace_parts
+from lipsync_nb.pipeline.frame_trace import FrameTracer
 from lipsync_nb.types.records import Speech
 
 from .panel import Panel
@@ -32,7 +32,7 @@ class Microscope(Panel):
         speech: Speech | None = None,
         config: RenderConfig | None = None,
     ) -> None:
-        self._inside: Inside | None = None
+        self._tracer: FrameTracer | None = None
         self.index = widgets.IntSlider(
             0, 0, 0, description="frame", continuous_update=False,
             layout=widgets.Layout(width="auto", max_width="640px"),
@@ -47,21 +47,21 @@ class Microscope(Panel):
 
     def show(self, avatar: Avatar, speech: Speech, config: RenderConfig | None = None) -> None:
         """Look into another render."""
-        self._inside = Inside(avatar, speech, config)
-        self.index.max = len(self._inside) - 1
+        self._tracer = FrameTracer(avatar, speech, config)
+        self.index.max = len(self._tracer) - 1
         # A second in: the first frames hear silence from before the speech.
         self.index.value = min(self.index.max, _FIRST_FRAME)
         self._draw()
 
     def release(self) -> None:
         """Let go of the network and the frames."""
-        self._inside = None
+        self._tracer = None
 
     def _on_change(self, change: dict[str, Any]) -> None:
         self._draw()
 
     def _draw(self) -> None:
-        if self._inside is None:
+        if self._tracer is None:
             self._view.value = charts.page(charts.dim("Nothing to look into yet."))
             return
-        self._view.value = charts.page(*inside_parts(self._inside[self.index.value]))
+        self._view.value = charts.page(*trace_parts(self._tracer[self.index.value]))

@@ -44,9 +44,10 @@ class Studio(Panel):
         config: RenderConfig | None = None,
         out: str | Path = "lipsync.mp4",
     ) -> None:
-        self.form = ConfigForm(config)
+        self.form = ConfigForm(config, out=out)
         self.panel = RunPanel(lambda: self.form.value, self._on_done, self.form.set_avatar, out)
         self.panel.avatar.value = str(avatar)
+        self.panel.out.observe(lambda change: self.form.set_output(change["new"]), "value")
         self.viewer, self.timings, self.microscope = FrameViewer(), TimingView(), Microscope()
         self.panel.layout.flex, self.form.layout.flex = "2 1 500px", "1 1 360px"
         pages = {
@@ -55,7 +56,7 @@ class Studio(Panel):
             ),
             "Frames": self.viewer,
             "Timing": self.timings,
-            "Inside a frame": self.microscope,
+            "Frame trace": self.microscope,
         }
         self.tabs = widgets.Tab(list(pages.values()))
         self.tabs.titles = list(pages)

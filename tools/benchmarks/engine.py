@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 import lipsync_nb as lnb
-from lipsync_nb.avatar.cache import PlanarFrames, patch_of
+from lipsync_nb.avatar.cache import PlanarFrames, Template, patch_of
 from lipsync_nb.media.imaging import bgr_to_i420, write_image
 from lipsync_nb.network.unet328 import MOBILE_CHANNELS, untrained_generator
 from lipsync_nb.pipeline.compositing import PicturePool, Scratch, composite_picture
+from lipsync_nb.types.records import Box
 
 SIZE = (1280, 720)
 SIDE = 182
@@ -38,17 +39,17 @@ def pictures(count: int) -> list[np.ndarray]:
     ]
 
 
-def boxes(count: int) -> list[lnb.Box]:
+def boxes(count: int) -> list[Box]:
     """Square boxes at odd and even places."""
     places = [(500 + i % 7, 300 + i % 5) for i in range(count)]
-    return [lnb.Box(x, y, x + SIDE, y + SIDE) for x, y in places]
+    return [Box(x, y, x + SIDE, y + SIDE) for x, y in places]
 
 
-def planar_template(count: int) -> lnb.Template:
+def planar_template(count: int) -> Template:
     frames, found = pictures(count), boxes(count)
     patches = [patch_of(frame, box) for frame, box in zip(frames, found, strict=True)]
     planes = PlanarFrames([bgr_to_i420(frame) for frame in frames], patches, found)
-    return lnb.Template(planes, found)
+    return Template(planes, found)
 
 
 def composite(frames: int = 2000, rounds: int = 5) -> None:

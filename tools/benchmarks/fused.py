@@ -186,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", choices=WIDTHS, default="full", help="of the network")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the two files")
     given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
     figures = measured(given.frames, given.repeats, given.width)
     print(write(figures, given.frames, given.width, given.out).read_text(encoding="utf-8"))
 

@@ -30,9 +30,9 @@ MAX_LAG = 5
 PAUSE_DB, SPEECH_DB = -35.0, -20.0
 
 
-def inside_crop(image: ImageArray, box: Box) -> ImageArray:
+def roi_of(image: ImageArray, box: Box) -> ImageArray:
     """What the generator paints of a full frame, uint8 ``[320, 320, 3]`` BGR."""
-    return crop_face(image, box, SPEC.crop_size, SPEC.interpolation)[SPEC.inside, SPEC.inside]
+    return crop_face(image, box, SPEC.crop_size, SPEC.interpolation)[SPEC.roi, SPEC.roi]
 
 
 def best_lag(shown: np.ndarray, truth: np.ndarray) -> int:
@@ -54,7 +54,7 @@ def crops_of(
 ) -> list[tuple[Frame, ImageArray]]:
     boxes = avatar.boxes
     frames = iter_frames(avatar, speech, config)
-    return [(frame, inside_crop(frame.data, boxes[frame.template_index])) for frame in frames]
+    return [(frame, roi_of(frame.data, boxes[frame.template_index])) for frame in frames]
 
 
 def mouth_error(crop: ImageArray, template_index: int, mouth: np.ndarray) -> float:

@@ -70,9 +70,7 @@ def draw_target(pose_index: int, mouth: np.ndarray) -> ImageArray:
     pose = template_pose(pose_index)
     box = face_box(pose)
     drawn = draw_box(pose, MouthState.from_array(mouth), box)
-    return resize(drawn, SPEC.crop_size, SPEC.crop_size, SPEC.interpolation)[
-        SPEC.inside, SPEC.inside
-    ]
+    return resize(drawn, SPEC.crop_size, SPEC.crop_size, SPEC.interpolation)[SPEC.roi, SPEC.roi]
 
 
 def mouth_region(pose_index: int) -> tuple[slice, slice]:

@@ -26,8 +26,8 @@ from builders import (
 from videos import write_coded
 
 import lipsync_nb as lnb
-from lipsync_nb.cli.main import main
-from lipsync_nb.experiments.ablations import Story
+from lipsync_nb.__main__ import main
+from lipsync_nb.experiments.ablations import Ablation
 from lipsync_nb.experiments.benchmarks import Benchmark
 from lipsync_nb.experiments.sweeps import Sweep
 from lipsync_nb.media.picture_files import read_picture
@@ -235,15 +235,17 @@ def _make_results(folder: Path) -> None:
     (folder / "0").mkdir()
     (folder / "1").mkdir()
     runs = {"repeats": 1, "max_frames": 2}
-    lnb.benchmark(avatar, speech, ["baseline", "cached"], **runs).save(
+    lnb.experiments.benchmark(avatar, speech, ["baseline", "cached"], **runs).save(
         folder / "0" / "results.json"
     )
-    lnb.sweep(avatar, speech, batch_size=[1, 2], **runs).save(folder / "1" / "results.json")
+    lnb.experiments.sweep(avatar, speech, batch_size=[1, 2], **runs).save(
+        folder / "1" / "results.json"
+    )
     shutil.rmtree(home)
 
 
 def _use_results(folder: Path) -> None:
-    for kind in (Benchmark, Story, Sweep):
+    for kind in (Benchmark, Ablation, Sweep):
         try:
             result = kind.load(folder / "results.json")
         except lnb.LipsyncError:

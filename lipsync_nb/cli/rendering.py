@@ -1,0 +1,116 @@
+"""The command line's renders: ``lipsync-nb render`` and ``lipsync-nb demo``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import Field, fields
+from typing import TYPE_CHECKING, Any
+
+from lipsync_nb.config.render_config import RenderConfig, option_choices
+from lipsync_nb.system.console import tell
+from lipsync_nb.types.records import SYNCTALK_328, Speech
+
+from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from lipsync_nb.avatar.avatar import Avatar
+    from lipsync_nb.pipeline.render import RenderResult
+
+DEMO_OUTPUT = "lipsync_demo.mp4"
+DEMO_SPEECH = "hello"
+LOOK_AHEAD_SECONDS = 1.5
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``render`` and ``demo`` to a parser's commands."""
+    render = commands.add_parser("render", help="render a speech on an avatar")
+    render.add_argument("avatar", help="avatar folder, or 'demo'")
+    render.add_argument("speech", help="sound file, video with sound, or .npy feature track")
+    render.add_argument("out", help="OUT.mp4, or a new folder for pictures")
+    render.add_argument("--generator", help="generator network to use instead of the avatar's")
+    render.add_argument("--audio-encoder", help="audio encoder to use instead of the avatar's")
+    _add_config(render)
+    render.set_defaults(run=_render)
+    demo = commands.add_parser("demo", help="render the demo avatar")
+    demo.add_argument("out", nargs="?", default=DEMO_OUTPUT, help=f"default: {DEMO_OUTPUT}")
+    _add_config(demo)
+    demo.set_defaults(run=_demo)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    """One option for every field of `RenderConfig`."""
+    group = parser.add_argument_group("rendering")
+    for option in fields(RenderConfig):
+        choices = option_choices(option.name)
+        flag = "--" + option.name.replace("_", "-")
+        if isinstance(option.default, bool):
+            group.add_argument(
+                flag,
+                action=argparse.BooleanOptionalAction,
+                default=option.default,
+                help=_help(option),
+            )
+            continue
+        group.add_argument(
+            flag,
+            type=str if choices else int,
+            choices=choices or None,
+            default=option.default,
+            metavar=None if choices else "N",
+            help=f"{_help(option)} (default: {option.default})",
+        )
+
+
+def _help(option: Field[Any]) -> str:
+    return str(option.metadata["help"]).replace("%", "%%")
+
+
+def _config(options: argparse.Namespace) -> RenderConfig:
+    return RenderConfig(**{f.name: getattr(options, f.name) for f in fields(RenderConfig)})
+
+
+def _render(options: argparse.Namespace) -> None:
+    from lipsync_nb.avatar.loading import load_avatar
+    from lipsync_nb.pipeline.audio_features import load_speech
+
+    config = _config(options)
+    speech = load_speech(options.speech, _seconds_of(config))
+    avatar = load_avatar(options.avatar, options.generator, options.audio_encoder)
+    _render_to(options.out, avatar, speech, config)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from lipsync_nb.avatar.loading import demo_speeches, load_avatar
+    from lipsync_nb.pipeline.audio_features import load_speech
+
+    config = _config(options)
+    speech = load_speech(demo_speeches()[DEMO_SPEECH], _seconds_of(config))
+    _render_to(options.out, load_avatar("demo"), speech, config)
+
+
+def _seconds_of(config: RenderConfig) -> float | None:
+    """How much of a speech a preview hears: its frames, and what the last of them look ahead.
+
+    INT8 may be calibrated on the speech, and keeps the result: it hears all of it.
+    """
+    if not config.max_frames or config.precision == "int8":
+        return None
+    return config.max_frames / SYNCTALK_328.fps + LOOK_AHEAD_SECONDS
+
+
+def _render_to(out: str, avatar: Avatar, speech: Speech, config: RenderConfig) -> None:
+    from lipsync_nb.pipeline.render import render
+
+    with ProgressBar() as bar:
+        result = render(avatar, speech, out, config, bar)
+    tell(_report(result))
+
+
+def _report(result: RenderResult) -> str:
+    timings = result.timings
+    notes = "".join(f"{note}\n" for note in result.notes)
+    missed = "".join(f"{text}\n" for text in result.shortfalls)
+    return (
+        f"{missed}{timings}\n\n{notes}{result.path.resolve()}\n{result.num_frames} frames in "
+        f"{timings.wall_seconds:.1f} s, {timings.fps:.1f} FPS on {result.provider}"
+    )

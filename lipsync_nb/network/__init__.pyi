@@ -1,0 +1,1 @@
+from .unet328 import untrained_generator as untrained_generator

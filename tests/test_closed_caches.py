@@ -17,8 +17,9 @@ from damages import STRANGER, flip
 from kept_kinds import KINDS, Made, lines_of, made_in, place_of, template_pictures
 
 import lipsync_nb as lnb
+from lipsync_nb.system.cache_folders import FOLDER_BESIDE
 from lipsync_nb.system.kept_files import clear_places, trusted_owners
-from lipsync_nb.system.outputs import CACHE_FOLDER, PARTIAL
+from lipsync_nb.system.outputs import PARTIAL
 
 HERE = Path(__file__).parent
 SOMEBODY = 12_345
@@ -143,10 +144,10 @@ def _beside(root: Path, name: str, closed: Closed) -> tuple[str, str, dict[str, 
     folder, own = root / name / "person", root / f"{name} own"
     shutil.copytree(root / "person", folder)
     (kept,) = (root / "cache").glob("person-*")
-    shutil.copytree(kept, folder / CACHE_FOLDER)
-    (folder / CACHE_FOLDER).rename(folder / f"person-{CACHE_FOLDER}")
+    shutil.copytree(kept, folder / FOLDER_BESIDE)
+    (folder / FOLDER_BESIDE).rename(folder / f"person-{FOLDER_BESIDE}")
     closed.close(place_of(folder, closed.kind))
-    (folder / f"person-{CACHE_FOLDER}").rename(folder / CACHE_FOLDER)
+    (folder / f"person-{FOLDER_BESIDE}").rename(folder / FOLDER_BESIDE)
     _give(folder, STRANGER)
     own.mkdir()
     _give(own, SOMEBODY)

@@ -20,6 +20,7 @@ from lipsync_nb.errors import OutputError
 from lipsync_nb.media.video import iter_video
 from lipsync_nb.pipeline.sinks import open_sink
 from lipsync_nb.system import outputs as files
+from lipsync_nb.system.cache_folders import cache_folders, user_cache_folders, writable_folder
 from lipsync_nb.types.records import Speech
 
 SILENT = Speech(features=np.zeros((3, 512), np.float32))
@@ -227,9 +228,18 @@ def test_caches_of_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("HOME", "/proc/no home")
     temporary = tmp_path / f"lipsync_nb-{os.getuid()}"
-    assert files.user_cache_folders()[-1] == temporary
-    assert files.writable_folder(files.cache_folders(lnb.demo_folder())).parent == temporary
+    assert user_cache_folders()[-1] == temporary
+    assert writable_folder(cache_folders(lnb.demo_folder())).parent == temporary
     assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
+
+
+def test_caches_lie_where_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIPSYNC_NB_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache_folders()[0] == tmp_path / "lipsync_nb"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_cache_folders()[0] == tmp_path / ".cache" / "lipsync_nb"
 
 
 def test_a_cache_that_somebody_else_laid_for_us_is_not_taken(
@@ -240,7 +250,7 @@ def test_a_cache_that_somebody_else_laid_for_us_is_not_taken(
     temporary = tmp_path / f"lipsync_nb-{os.getuid()}"
     (tmp_path / "theirs").mkdir()
     temporary.symlink_to(tmp_path / "theirs")
-    assert temporary not in files.user_cache_folders()
+    assert temporary not in user_cache_folders()
 
 
 def test_a_full_folder_of_pictures_is_one_sentence(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_both_wheels_at_once_are_noticed(wheels: tuple[str, ...], tmp_path: Path
         text = f"Metadata-Version: 2.1\nName: {wheel}\nVersion: 1.20.0\n"
         (folder / "METADATA").write_text(text, encoding="utf-8")
     code = (
-        "import sys, onnxruntime, warnings\n"
+        "import sys, lazy_loader, onnxruntime, warnings\n"
         "own = [path for path in sys.path if path and 'site-packages' not in path]\n"
         "sys.path[:] = [*sys.argv[1:], *own]\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
@@ -236,7 +236,7 @@ def test_types_are_seen_by_whoever_imports_the_package(tmp_path: Path) -> None:
     venv.create(place, symlinks=True)
     site = next(place.rglob("site-packages"))
     package = Path(lipsync_nb.__file__).parent
-    wanted = ("*.py", "py.typed")
+    wanted = ("*.py", "*.pyi", "py.typed")
     for path in (found for pattern in wanted for found in package.rglob(pattern)):
         target = site / "lipsync_nb" / path.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.avatar.prepared import META_FILE
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.system.outputs import CACHE_FOLDER
+from lipsync_nb.system.cache_folders import FOLDER_BESIDE
 from lipsync_nb.types.records import ImageArray
 
 FEW = 2
@@ -26,7 +26,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Pictures, and a video."""
     target = tmp_path / "person"
     source = request.getfixturevalue(request.param)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(CACHE_FOLDER))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(FOLDER_BESIDE))
     return target
 
 
@@ -51,7 +51,7 @@ def test_a_preview_is_the_beginning_of_the_whole(
 
 def test_int8_is_calibrated_on_all_frames(folder: Path, speech: lnb.Speech) -> None:
     preview = rendered(folder, speech, max_frames=FEW, precision="int8")
-    shutil.rmtree(folder / CACHE_FOLDER)
+    shutil.rmtree(folder / FOLDER_BESIDE)
     whole = rendered(folder, speech, precision="int8")
     np.testing.assert_array_equal(preview, whole[:FEW])
 

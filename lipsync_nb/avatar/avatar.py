@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lipsync_nb.errors import AvatarError, NetworkError
+from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.system.outputs import cache_folders
 from lipsync_nb.types.records import Box, CachePolicy, ImageArray, ModelSpec, Pixels, WantedPixels
 from lipsync_nb.types.rich import Rich
 
@@ -41,7 +41,7 @@ class Avatar(Rich):
         boxes_from: where the boxes come from.
         fingerprint: of the frames' files and the boxes when the avatar was loaded.
         spec: geometry of the network.
-        generator: the network that paints, or None where the folder has none.
+        generator: the network that predicts the mouth, or None where the folder has none.
         audio_encoder: the network from mel windows to features, or None.
         path: where it was loaded from.
         notes: what is odd about its files and how it is taken, a line each.

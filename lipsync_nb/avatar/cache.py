@@ -217,7 +217,7 @@ class Template:
         return border
 
     def canvas(self, index: int) -> tuple[ImageArray, Border]:
-        """What a prediction is painted into: the stored picture and the border of its crop.
+        """What a prediction is pasted into: the stored picture and the border of its crop.
 
         The source is read once, whatever the policy. Neither may be written to.
 
@@ -255,7 +255,7 @@ class Template:
 
 
 def border_of(crop: ImageArray, spec: ModelSpec) -> Border:
-    """Views of the pixels around a crop's inside: strips above, below, left and right of it."""
+    """Views of the pixels around a crop's roi: strips above, below, left and right of it."""
     roi = spec.roi
     above, below = crop[: roi.start], crop[roi.stop :]
     return above, below, crop[roi, : roi.start], crop[roi, roi.stop :]

@@ -25,6 +25,7 @@ import numpy as np
 
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.media.imaging import even_box
+from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.kept_files import (
     Owners,
     check_folder,
@@ -36,7 +37,7 @@ from lipsync_nb.system.kept_files import (
     set_aside,
     trusted_owners,
 )
-from lipsync_nb.system.outputs import Partial, cache_folders
+from lipsync_nb.system.outputs import Partial
 from lipsync_nb.types.records import Box, ImageArray, Pixels
 
 from .cache import PlanarFrames, StoredFrame, check_shape

@@ -18,6 +18,7 @@ from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError
+from lipsync_nb.system.cache_folders import user_cache_folders
 from lipsync_nb.system.kept_files import (
     clear_places,
     parsed,
@@ -26,7 +27,6 @@ from lipsync_nb.system.kept_files import (
     set_aside,
     trusted_owners,
 )
-from lipsync_nb.system.outputs import user_cache_folders
 from lipsync_nb.types.records import FEATURE_SIZE, Progress, Speech
 from lipsync_nb.types.rich import RichResult
 

@@ -214,7 +214,7 @@ def trace_parts(trace: FrameTrace) -> list[Markup]:
     steps = [
         ("1. crop: the face box at 328x328", trace.crop),
         ("2. roi: the crop without its border, 320x320", trace.roi),
-        ("3. masked: what is to be painted is black", trace.masked),
+        ("3. masked: what is to be predicted is black", trace.masked),
         ("4. prediction of the network", trace.prediction),
         ("5. within the border of the crop", trace.face),
         (f"6. resized to the box, {trace.box.width}x{trace.box.height}", trace.patch),

@@ -15,7 +15,7 @@ padding: 0 20px; } section { margin: 28px 0; } .where { opacity: .7; font-size: 
 
 
 def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") -> Path:
-    """Write results (benchmarks, sweeps, stories, comparisons, renders) as one HTML page.
+    """Write results (benchmarks, sweeps, ablations, comparisons, renders) as one HTML page.
 
     The page loads nothing from anywhere; it appears under its name when it is complete.
 
@@ -23,7 +23,7 @@ def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") ->
         OutputError: it cannot be written.
 
     Example:
-        >>> write_report("story.html", story(avatar, speech), title="From 2 to 41 FPS and beyond")
+        >>> write_report("steps.html", ablation(avatar, speech), title="The engine, step by step")
     """
     sections = (element("section", Markup(result.to_html())) for result in results)
     where = ", ".join(f"{key} {value}" for key, value in environment().items())

@@ -36,8 +36,8 @@ from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
 from lipsync_nb.network.splitting import BoundaryTensor, boundary_of
 from lipsync_nb.network.store import Files, NetworkStore, Result
+from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.kept_files import trusted_owners
-from lipsync_nb.system.outputs import cache_folders
 from lipsync_nb.types.records import FEATURE_SIZE, AnyArray, Batch, FloatArray, IndexArray
 
 from .audio_features import load_speech

@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .cache_folders import writable_folder
 from .inputs import open_handle
-from .outputs import Partial, writable_folder, write_file
+from .outputs import Partial, write_file
 
 Owners = frozenset[int]
 

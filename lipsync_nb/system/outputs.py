@@ -1,19 +1,17 @@
-"""Files and folders that show themselves only when they are complete, and where caches lie."""
+"""Files and folders that show themselves only when they are complete."""
 
 from __future__ import annotations
 
 import atexit
 import errno
-import hashlib
 import os
 import secrets
 import shutil
 import signal
-import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from typing import Any
 from lipsync_nb.errors import OutputError
 
 PARTIAL = ".lipsync-partial-"
-CACHE_FOLDER = ".lipsync_nb"
 _TRIES = 100
 
 _in_the_making: set[Partial] = set()
@@ -317,80 +314,3 @@ def scratch_folder(needed_bytes: int = 0) -> Iterator[Path]:
         yield partial.path
     finally:
         partial.discard()
-
-
-def user_cache_folders() -> list[Path]:
-    """Where this user's caches may lie, the first choice first.
-
-    ``LIPSYNC_NB_CACHE`` alone where set. Else ``lipsync_nb`` in the system's folder for users'
-    caches; and in the folder for temporary files, for users who have no home.
-    """
-    own = os.environ.get("LIPSYNC_NB_CACHE")
-    if own:
-        return [Path(own)]
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base and sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-    elif not base and sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    home = base or os.path.expanduser("~/.cache")
-    # Without a home the tilde stays.
-    folders = [Path(home) / "lipsync_nb"] if os.path.isabs(home) else []
-    temporary = Path(tempfile.gettempdir()) / f"lipsync_nb-{_user()}"
-    return [*folders, temporary] if _is_own(temporary) else folders
-
-
-def _is_own(folder: Path) -> bool:
-    """Whether a folder that everybody could have laid there is this user's, or is not there."""
-    try:
-        status = os.lstat(folder)
-    except OSError:
-        return True
-    mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-    return mine and stat.S_ISDIR(status.st_mode)
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-
-
-def cache_folders(avatar: Path) -> list[Path]:
-    """Where prepared forms of an avatar may lie, the first choice first.
-
-    Beside the avatar's files, then in the user's caches; ``LIPSYNC_NB_CACHE`` alone where set, and
-    the user's caches alone for what belongs to this package.
-    """
-    root, package = Path(os.path.realpath(avatar)), Path(os.path.realpath(__file__)).parents[1]
-    place = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    elsewhere = [folder / f"{root.name[:80]}-{place}" for folder in user_cache_folders()]
-    is_ours = root.is_relative_to(package) or root.is_relative_to(package.parent / "data")
-    if is_ours or os.environ.get("LIPSYNC_NB_CACHE"):
-        return elsewhere
-    beside = root / CACHE_FOLDER if root.is_dir() else root.parent / CACHE_FOLDER / root.name
-    return [beside, *elsewhere]
-
-
-def writable_folder(folders: Sequence[Path]) -> Path:
-    """The first of these that exists or can be made, and can be written in.
-
-    Raises:
-        OSError: none can.
-    """
-    failure: OSError = OSError("no folder can be written")
-    for folder in folders:
-        try:
-            _make(folder)
-            Partial(folder / "trial").discard()
-        except OSError as error:
-            failure = error
-            continue
-        return folder
-    raise failure
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; one for temporary files is for this user alone."""
-    for own in user_cache_folders()[-1:]:
-        if folder.is_relative_to(own) and own.parent == Path(tempfile.gettempdir()):
-            own.mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)

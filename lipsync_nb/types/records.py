@@ -207,7 +207,7 @@ class Batch:
 
     Attributes:
         frame_indices: int64 ``[n]``, output frames.
-        template_indices: int64 ``[n]``, the template frame each of them is painted on.
+        template_indices: int64 ``[n]``, the template frame that each of them is made from.
         visual: float32 ``[m, 6, s, s]``, 0..1, BGR.
         audio: float32 ``[n, 32, 16, 16]``.
         visual_indices: int64 ``[m]``, the template frame of each ``visual``: those of the batch
@@ -226,7 +226,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the generator painted: ``images`` uint8 ``[n, s, s, 3]`` BGR for these frames."""
+    """What the generator predicted: ``images`` uint8 ``[n, s, s, 3]`` BGR for these frames."""
 
     frame_indices: IndexArray
     template_indices: IndexArray

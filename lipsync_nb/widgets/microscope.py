@@ -23,7 +23,7 @@ class Microscope(Panel):
 
     Args:
         avatar, speech: what is rendered; or use `show` later.
-        config: order and edges of the audio.
+        config: its order and its padding of the audio.
     """
 
     def __init__(

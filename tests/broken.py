@@ -15,7 +15,7 @@ import onnx
 from builders import tone_speech, write_origin_avatar, write_synctalk_avatar
 from onnx import TensorProto, helper
 
-from lipsync_nb.types.records import AnyArray
+from lipsync_nb.types.arrays import AnyArray
 
 SIZE = (128, 96)
 NUM_FRAMES = 3

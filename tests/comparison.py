@@ -6,20 +6,20 @@ import numpy as np
 import plain_walk
 
 import lipsync_nb as lnb
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 TOLERANCE = 1
 
 
 def plain_render(
-    avatar: lnb.Avatar, speech: lnb.Speech, order: str = "pingpong", edges: str = "zero"
+    avatar: lnb.Avatar, speech: lnb.Speech, order: str = "pingpong", padding: str = "zero"
 ) -> list[ImageArray]:
     """The frames of a speech, BGR, by the plain walk."""
     boxes = [(b.x1, b.y1, b.x2, b.y2) for b in avatar.boxes]
     features = plain_walk.plain_feature_track(speech.samples, avatar.audio_encoder)
     frames = list(avatar.source.frames())
     return plain_walk.plain_frames(
-        frames, boxes, features, avatar.generator, order, audio_padding=edges
+        frames, boxes, features, avatar.generator, order, audio_padding=padding
     )
 
 

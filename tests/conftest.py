@@ -17,7 +17,7 @@ from comparison import plain_render
 from kept_kinds import Made, made_in
 
 import lipsync_nb as lnb
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 
 @pytest.fixture(scope="session", autouse=True)

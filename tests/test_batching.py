@@ -15,14 +15,14 @@ from lipsync_nb.pipeline.compositing import composite_frame
 from lipsync_nb.types.records import SYNCTALK_328, Box
 
 
-@pytest.mark.parametrize("edges", ["zero", "repeat"])
+@pytest.mark.parametrize("padding", ["zero", "repeat"])
 @pytest.mark.parametrize("rows", [1, 5, 40])
-def test_audio_rows(rows: int, edges: str) -> None:
+def test_audio_rows(rows: int, padding: str) -> None:
     track = np.random.default_rng(0).normal(size=(rows, 512)).astype(np.float32)
     before = track.copy()
     for frame in range(rows):
-        expected = plain_walk.plain_audio(track, frame, edges).reshape(32, 16, 16)
-        np.testing.assert_array_equal(audio_rows(track, frame, SYNCTALK_328, edges), expected)
+        expected = plain_walk.plain_audio(track, frame, padding).reshape(32, 16, 16)
+        np.testing.assert_array_equal(audio_rows(track, frame, SYNCTALK_328, padding), expected)
     np.testing.assert_array_equal(track, before)
 
 

@@ -15,11 +15,11 @@ from lipsync_nb.__main__ import main
 from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.errors import BenchmarkError, ConfigError
 from lipsync_nb.experiments.baselines import ORIGIN_STAGES, render_origin
-from lipsync_nb.experiments.benchmarks import Benchmark, Run, Spread
-from lipsync_nb.experiments.measuring import Meter
+from lipsync_nb.experiments.benchmarks import Meter
+from lipsync_nb.experiments.runs import Benchmark, Run, Spread
 from lipsync_nb.media.imaging import read_image
 from lipsync_nb.pipeline.timing import StageRow
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 NAMES = ["origin-cached", "onnxruntime", "engine"]
 

@@ -11,7 +11,8 @@ import lipsync_nb as lnb
 from lipsync_nb.avatar.cache import estimate_template
 from lipsync_nb.media.imaging import bgr_to_i420, i420_to_bgr
 from lipsync_nb.pipeline.compositing import Compositor, composite_frame, composite_picture
-from lipsync_nb.types.records import Box, ImageArray, Predictions
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Box, Predictions
 
 WAYS = [("none", "bgr"), ("memory", "bgr"), ("memory", "i420"), ("mmap", "bgr"), ("mmap", "i420")]
 # The plain walk and the pipeline may differ by 1 in a painted pixel; then one step of luma

@@ -12,7 +12,7 @@ from builders import tone_speech
 
 from lipsync_nb.__main__ import main
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

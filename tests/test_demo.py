@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.cache import crop_face
 from lipsync_nb.experiments.quality import demo_mouth_opening, pearson
-from lipsync_nb.media.imaging import crop_face
+from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import SYNCTALK_328 as SPEC
-from lipsync_nb.types.records import ImageArray
 
 ROOT = Path(__file__).parents[1]
 

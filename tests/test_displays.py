@@ -11,11 +11,11 @@ import pytest
 from comparison import assert_same
 
 import lipsync_nb as lnb
-from lipsync_nb.experiments.benchmarks import Benchmark, Run
+from lipsync_nb.experiments.runs import Benchmark, Run
 from lipsync_nb.notebook import charts, displays
 from lipsync_nb.pipeline.frame_trace import FrameTracer
 from lipsync_nb.pipeline.timing import StageRow, Timings
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from lipsync_nb.__main__ import main
 from lipsync_nb.errors import BenchmarkError, ConfigError, NetworkError, OutputError
 from lipsync_nb.experiments import tuning
 from lipsync_nb.experiments.ablations import ORIGIN_FIGURES
-from lipsync_nb.experiments.measuring import Spread
 from lipsync_nb.experiments.precision import PrecisionRow
 from lipsync_nb.experiments.quality import Likeness, likeness, pearson, psnr_db
+from lipsync_nb.experiments.runs import Spread
 
 FRAMES = 6
 STEPS = ["baseline", "cached", "parallel", "engine"]

@@ -14,7 +14,7 @@ from comparison import assert_same
 from test_generation import psnr
 
 import lipsync_nb as lnb
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 # The dynamo exporter writes opset 18 at least; it converts to 17 by itself and to no older one.
 EXPORTS = [

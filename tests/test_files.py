@@ -20,7 +20,8 @@ from lipsync_nb.errors import OutputError
 from lipsync_nb.media.video import iter_video
 from lipsync_nb.pipeline.sinks import open_sink
 from lipsync_nb.system import outputs as files
-from lipsync_nb.system.cache_folders import cache_folders, user_cache_folders, writable_folder
+from lipsync_nb.system.cache_folders import cache_folders, user_cache_folders
+from lipsync_nb.system.kept_files import writable_folder
 from lipsync_nb.types.records import Speech
 
 SILENT = Speech(features=np.zeros((3, 512), np.float32))

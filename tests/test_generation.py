@@ -15,17 +15,18 @@ from onnx import TensorProto, helper
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
+from lipsync_nb.network.boundary import BoundaryTensor
+from lipsync_nb.network.kept import NetworkStore
 from lipsync_nb.network.preparation import (
     QuantizationSettings,
     prepare_halves,
     prepare_whole,
     simplify,
 )
-from lipsync_nb.network.splitting import BoundaryTensor, nodes_of_input, split_graph
-from lipsync_nb.network.store import NetworkStore
+from lipsync_nb.network.splitting import nodes_of_input, split_graph
 from lipsync_nb.network.unet328 import generator_onnx, random_state
 from lipsync_nb.pipeline.feature_cache import FeatureCache, plan_features
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 Feeds = dict[str, np.ndarray]
 
@@ -81,9 +82,9 @@ def test_halves_are_bit_identical_to_the_whole(simplified: bytes) -> None:
     again = dict(zip(names, values, strict=True))
     result = run(split.dependent, {"audio": given["audio"], **again})[0]
     np.testing.assert_array_equal(result, run(simplified, given)[0])
-    assert [edge.name for edge in split.edges] == names
-    assert [v.shape[1:] for v in values] == [edge.shape for edge in split.edges]
-    assert sum(edge.nbytes for edge in split.edges) == sum(v[0].nbytes for v in values)
+    assert [tensor.name for tensor in split.boundary] == names
+    assert [v.shape[1:] for v in values] == [tensor.shape for tensor in split.boundary]
+    assert sum(tensor.nbytes for tensor in split.boundary) == sum(v[0].nbytes for v in values)
     kinds = {value.name for value in split.dependent.graph.input}
     assert "input" not in kinds
 
@@ -100,8 +101,8 @@ def test_rewritten_halves_paint_what_the_whole_does(exported: bytes, simplified:
         assert {v.dtype for v in values} == {np.dtype(np.float16 if narrow else np.float32)}
         names = [v.name for v in onnx.load_from_string(halves["dependent.onnx"]).graph.input]
         names.remove("audio")
-        edges = dict(zip(names, values, strict=True))
-        painted = run(halves["dependent.onnx"], {"audio": given["audio"], **edges})[0]
+        boundary = dict(zip(names, values, strict=True))
+        painted = run(halves["dependent.onnx"], {"audio": given["audio"], **boundary})[0]
         assert np.abs(painted - plain).max() <= tolerance
 
 
@@ -258,11 +259,11 @@ def test_plan_features(
 
 
 def test_feature_cache_gives_what_was_put() -> None:
-    edges = [
+    boundary = [
         BoundaryTensor("a", (2,), np.dtype(np.float32)),
         BoundaryTensor("b", (1, 2), np.dtype(np.uint8)),
     ]
-    cache = FeatureCache(edges, np.array([2, 5, 6]))
+    cache = FeatureCache(boundary, np.array([2, 5, 6]))
     values = {f: [np.full(2, f, np.float32), np.full((1, 2), f, np.uint8)] for f in (2, 5, 6, 7)}
     for frame in (6, 5):
         cache.put(frame, values[frame])
@@ -273,8 +274,8 @@ def test_feature_cache_gives_what_was_put() -> None:
         found = cache.gather(np.array(frames), values)
         assert found[0][:, 0].tolist() == found[1][:, 0, 0].tolist() == frames
     assert (len(cache), cache.capacity, cache.nbytes) == (2, 3, 2 * 10)
-    assert cache.room(np.array([6, 5])) == cache.room(np.array([6, 7])) == []
-    for view in cache.room(np.array([2, 5])):
+    assert cache.slots(np.array([6, 5])) == cache.slots(np.array([6, 7])) == []
+    for view in cache.slots(np.array([2, 5])):
         view[:] = 9
     cache.mark(np.array([2, 5]))
     assert cache.missing(np.array([2, 5, 6])).size == 0

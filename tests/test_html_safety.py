@@ -14,13 +14,12 @@ import pytest
 from builders import tone_speech, write_synctalk_avatar
 
 import lipsync_nb as lnb
-from lipsync_nb.experiments.benchmarks import Benchmark
 from lipsync_nb.experiments.golden import Fact, FactTable, Limits, compare_frames
-from lipsync_nb.experiments.measuring import Run, Spread
 from lipsync_nb.experiments.memory import MemoryRow, MemoryTable
 from lipsync_nb.experiments.precision import PrecisionRow
 from lipsync_nb.experiments.profiling import NetworkProfile, OperatorRow
 from lipsync_nb.experiments.quality import Likeness
+from lipsync_nb.experiments.runs import Benchmark, Run, Spread
 from lipsync_nb.experiments.sweeps import SweepRow
 from lipsync_nb.experiments.tuning import Tuned
 from lipsync_nb.notebook import charts, displays

@@ -14,7 +14,7 @@ from builders import template_frames
 from lipsync_nb.errors import AvatarError, OutputError
 from lipsync_nb.media.imaging import read_image, write_image
 from lipsync_nb.media.picture_files import read_picture
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 FORMS = {
     "baseline": (".jpg", []),

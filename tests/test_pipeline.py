@@ -14,7 +14,7 @@ from comparison import assert_same, plain_render
 import lipsync_nb as lnb
 from lipsync_nb.errors import NetworkError, SpeechError
 from lipsync_nb.pipeline.batches import template_order
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 32])
@@ -31,12 +31,14 @@ def test_frames_equal_the_plain_walk(
 
 
 @pytest.mark.parametrize("order", ["pingpong", "index"])
-@pytest.mark.parametrize("edges", ["zero", "repeat"])
+@pytest.mark.parametrize("padding", ["zero", "repeat"])
 def test_orders_and_edges_equal_the_plain_walk(
-    avatar: lnb.Avatar, speech: lnb.Speech, order: str, edges: str
+    avatar: lnb.Avatar, speech: lnb.Speech, order: str, padding: str
 ) -> None:
-    config = lnb.RenderConfig(order=order, audio_padding=edges)
-    assert_same(lnb.iter_frames(avatar, speech, config), plain_render(avatar, speech, order, edges))
+    config = lnb.RenderConfig(order=order, audio_padding=padding)
+    assert_same(
+        lnb.iter_frames(avatar, speech, config), plain_render(avatar, speech, order, padding)
+    )
 
 
 def test_the_picture_follows_the_audio(reference: list[ImageArray], avatar: lnb.Avatar) -> None:

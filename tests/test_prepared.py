@@ -14,7 +14,8 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.avatar.prepared import FORMAT_VERSION, META_FILE
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.system.outputs import CACHE_FOLDER, PARTIAL
+from lipsync_nb.system.cache_folders import FOLDER_BESIDE
+from lipsync_nb.system.outputs import PARTIAL
 
 pytestmark = pytest.mark.usefixtures("user_cache")
 
@@ -22,13 +23,13 @@ pytestmark = pytest.mark.usefixtures("user_cache")
 @pytest.fixture
 def folder(tmp_path: Path, synctalk_folder: Path) -> Path:
     target = tmp_path / "person"
-    shutil.copytree(synctalk_folder, target, ignore=shutil.ignore_patterns(CACHE_FOLDER))
+    shutil.copytree(synctalk_folder, target, ignore=shutil.ignore_patterns(FOLDER_BESIDE))
     return target
 
 
 def prepare(folder: Path, pixels: str = "i420") -> Path:
     lnb.load_avatar(folder).open_template("mmap", pixels)
-    (made,) = (folder / CACHE_FOLDER).glob(f"{pixels}-v*")
+    (made,) = (folder / FOLDER_BESIDE).glob(f"{pixels}-v*")
     return made
 
 
@@ -66,7 +67,7 @@ def test_another_process_takes_the_same_files(folder: Path) -> None:
     )
     expected = lnb.load_avatar(folder).open_template("memory").frames[3].sum()
     assert int(done.stdout) == expected
-    assert list((folder / CACHE_FOLDER).glob("bgr-*")) == [made]
+    assert list((folder / FOLDER_BESIDE).glob("bgr-*")) == [made]
 
 
 def flip_a_byte(made: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_form_that_is_not_right_is_made_anew(folder: Path, damage: object, mes
     assert "\n" not in str(caught[0].message)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(crops(folder), expected)
-    assert len(list((folder / CACHE_FOLDER).iterdir())) == 1
+    assert len(list((folder / FOLDER_BESIDE).iterdir())) == 1
 
 
 def test_a_changed_source_is_prepared_anew(folder: Path) -> None:
@@ -130,7 +131,7 @@ def test_without_a_place_to_write_it_stays_in_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file stands where each of the folders would be (a superuser writes anywhere else)."""
-    (folder / CACHE_FOLDER).write_text("")
+    (folder / FOLDER_BESIDE).write_text("")
     monkeypatch.setattr(tempfile, "tempdir", os.environ["XDG_CACHE_HOME"])
     Path(os.environ["XDG_CACHE_HOME"]).write_text("")
     with pytest.warns(UserWarning, match="cannot be written .*; kept in memory instead"):
@@ -139,13 +140,13 @@ def test_without_a_place_to_write_it_stays_in_memory(
 
 
 def test_a_place_that_cannot_be_written_is_passed_over(folder: Path) -> None:
-    (folder / CACHE_FOLDER).write_text("")
+    (folder / FOLDER_BESIDE).write_text("")
     lnb.load_avatar(folder).open_template("mmap", "i420")
     assert list(Path(os.environ["XDG_CACHE_HOME"]).rglob(META_FILE))
 
 
 def test_what_a_killed_process_left_is_removed(folder: Path) -> None:
-    left = folder / CACHE_FOLDER / f"{PARTIAL}old"
+    left = folder / FOLDER_BESIDE / f"{PARTIAL}old"
     left.mkdir(parents=True)
     (left / "frames.npy").write_bytes(b"part")
     prepare(folder)

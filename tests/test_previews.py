@@ -14,7 +14,7 @@ import lipsync_nb as lnb
 from lipsync_nb.avatar.prepared import META_FILE
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 FEW = 2
 

@@ -11,7 +11,7 @@ import lipsync_nb as lnb
 from lipsync_nb.errors import NotFoundError, RegressionError
 from lipsync_nb.experiments import golden as regression
 from lipsync_nb.experiments.golden import Fact, FactTable, Limits
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 
 def pictures(count: int = 3, size: int = 20) -> dict[int, ImageArray]:

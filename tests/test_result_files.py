@@ -15,9 +15,8 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.errors import BenchmarkError, LipsyncError, NotFoundError, OutputError, SpeechError
 from lipsync_nb.experiments import golden as regression
-from lipsync_nb.experiments.benchmarks import Benchmark
-from lipsync_nb.experiments.measuring import Run
 from lipsync_nb.experiments.precision import demo_truth
+from lipsync_nb.experiments.runs import Benchmark, Run
 from lipsync_nb.experiments.sweeps import SweepRow
 from lipsync_nb.pipeline.timing import Lane, StageRow
 from lipsync_nb.types.rich import Rich

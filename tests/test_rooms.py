@@ -15,7 +15,7 @@ import lipsync_nb
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(lipsync_nb.__file__).parent
-MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 450, 60, 15
+MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 450, 60, 10
 MOST_NAMES = 28
 PUBLIC_ROOMS = ("experiments", "network", "notebook", "widgets")
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -12,7 +12,7 @@ import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
 from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.errors import BenchmarkError, ConfigError, NotFoundError
-from lipsync_nb.experiments.measuring import Run
+from lipsync_nb.experiments.runs import Run
 from lipsync_nb.experiments.sweeps import SweepRow
 from lipsync_nb.pipeline.timing import StageRow
 from lipsync_nb.types.records import Progress

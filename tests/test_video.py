@@ -19,7 +19,8 @@ from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import AvatarError, OutputError
 from lipsync_nb.media.video import VideoFile, iter_video
 from lipsync_nb.pipeline.sinks import ImageFolderSink, Mp4Sink, open_sink
-from lipsync_nb.types.records import ImageArray, Speech
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Speech
 
 
 def picture(width: int, height: int, shift: int = 0) -> ImageArray:

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from builders import template_frames
 
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 SIZE = (96, 64)
 COUNT = 24

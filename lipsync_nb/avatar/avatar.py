@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from lipsync_nb.errors import AvatarError, NetworkError
 from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.types.records import Box, CachePolicy, ImageArray, ModelSpec, Pixels, WantedPixels
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Box, CachePolicy, ModelSpec, Pixels, WantedPixels
 from lipsync_nb.types.rich import Rich
 
 from .cache import MemoryReport, PlanarFrames, Template, estimate_template

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.media.imaging import even_box, i420_to_bgr, resize
-from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ImageArray, ModelSpec, Pixels
+from lipsync_nb.media.imaging import i420_to_bgr, resize
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
 
 from .kept_arrays import kept_of
 
@@ -80,13 +81,13 @@ class PlanarFrames(Sequence[ImageArray]):
         if isinstance(index, slice):
             return PlanarFrames(self.pictures[index], self.patches[index], self.boxes[index])
         image = i420_to_bgr(self.pictures[index])
-        box = even_box(self.boxes[index])
+        box = self.boxes[index].even
         image[box.rows, box.columns] = self.patches[index]
         return image
 
     def face(self, index: int) -> ImageArray:
         """View of a frame's face box, uint8 ``[h, w, 3]`` BGR."""
-        box, outer = self.boxes[index], even_box(self.boxes[index])
+        box, outer = self.boxes[index], self.boxes[index].even
         left, top = box.x1 - outer.x1, box.y1 - outer.y1
         return self.patches[index][top : top + box.height, left : left + box.width]
 
@@ -98,7 +99,7 @@ def patch_of(image: ImageArray, box: Box) -> ImageArray:
 
 def patch_view(image: ImageArray, box: Box) -> ImageArray:
     """As `patch_of`, without a copy."""
-    outer = even_box(box)
+    outer = box.even
     return image[outer.rows, outer.columns]
 
 
@@ -254,6 +255,11 @@ class Template:
         return sum(frame.nbytes for frame in self._kept_pictures), 0
 
 
+def crop_face(frame: ImageArray, box: Box, size: int, interpolation: str) -> ImageArray:
+    """Cut the face box out of a frame and resize it to uint8 ``[size, size, 3]`` (BGR)."""
+    return resize(frame[box.rows, box.columns], size, size, interpolation)
+
+
 def border_of(crop: ImageArray, spec: ModelSpec) -> Border:
     """Views of the pixels around a crop's roi: strips above, below, left and right of it."""
     roi = spec.roi
@@ -362,7 +368,7 @@ def estimate_template(
     if policy == "none":
         return MemoryReport(policy, pixels, count, 0, 0, 0, 0)
     if pixels == "i420":
-        outer = [even_box(box) for box in boxes]
+        outer = [box.even for box in boxes]
         patches = sum(box.width * box.height * 3 for box in outer)
         return MemoryReport(
             policy, pixels, count, count * width * height * 3 // 2, patches, 0, border

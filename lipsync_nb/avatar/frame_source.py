@@ -18,11 +18,12 @@ import numpy as np
 
 from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.media.imaging import bgr_to_i420
+from lipsync_nb.media.imaging import Turn, bgr_to_i420
 from lipsync_nb.media.picture_files import read_picture
 from lipsync_nb.media.timeline import frames_on_screen, mean_rate
 from lipsync_nb.media.video import VIDEO_SUFFIXES, VideoFile
-from lipsync_nb.types.records import SYNCTALK_328, Box, ImageArray, Pixels, Turn
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import SYNCTALK_328, Box, Pixels
 
 from .cache import ReopenedFrames, StoredFrame, patch_of, patch_view
 

@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 
 class PartlyKept(Sequence[ImageArray]):

@@ -24,7 +24,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.media.imaging import even_box
 from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.kept_files import (
     Owners,
@@ -38,7 +37,8 @@ from lipsync_nb.system.kept_files import (
     trusted_owners,
 )
 from lipsync_nb.system.outputs import Partial
-from lipsync_nb.types.records import Box, ImageArray, Pixels
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Box, Pixels
 
 from .cache import PlanarFrames, StoredFrame, check_shape
 from .kept_arrays import CheckedArrays, check_sum
@@ -365,7 +365,7 @@ def split_patches(flat: ImageArray, boxes: Sequence[Box]) -> list[ImageArray]:
     Raises:
         ValueError: ``flat`` is of another length than the boxes say.
     """
-    shapes = [(outer.height, outer.width, 3) for outer in map(even_box, boxes)]
+    shapes = [(outer.height, outer.width, 3) for outer in (box.even for box in boxes)]
     ends = np.cumsum([height * width * 3 for height, width, _ in shapes]).tolist()
     if ends[-1] != flat.size:
         raise ValueError(f"found {flat.size} bytes of patches, expected {ends[-1]}")
@@ -386,7 +386,7 @@ def _write_arrays(
             for picture, _ in _counted(frames, len(boxes)):
                 pictures.add(picture, (len(boxes), *picture.shape))
         return {FRAMES_FILE: pictures.entry}
-    size = sum(outer.width * outer.height * 3 for outer in map(even_box, boxes))
+    size = sum(outer.width * outer.height * 3 for outer in (box.even for box in boxes))
     with _synced(folder / FRAMES_FILE) as file, _synced(folder / PATCHES_FILE) as other:
         pictures, patches = _Writer(file), _Writer(other)
         for picture, patch in _counted(frames, len(boxes)):

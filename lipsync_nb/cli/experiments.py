@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from lipsync_nb import experiments
 from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.system.console import tell
@@ -178,11 +179,9 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.benchmarks import benchmark
-
     speech = _speech(options)
     with _avatar(options) as avatar, ProgressBar() as bar:
-        result = benchmark(
+        result = experiments.benchmark(
             avatar,
             speech,
             _names(options.configs),
@@ -194,13 +193,11 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.sweeps import sweep
-
     given = options.values or ["batch_size=1,4,8,16", "n_jobs=1,2,4"]
     values: dict[str, Any] = dict(_values(text) for text in given)
     speech = _speech(options)
     with _avatar(options) as avatar, ProgressBar() as bar:
-        result = sweep(
+        result = experiments.sweep(
             avatar,
             speech,
             warmup=options.warmup,
@@ -242,11 +239,9 @@ def _whole_number(name: str, text: str) -> int:
 
 
 def _ablation(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.ablations import ablation
-
     speech = _speech(options)
     with _avatar(options) as avatar, ProgressBar() as bar:
-        result = ablation(
+        result = experiments.ablation(
             avatar,
             speech,
             steps=_names(options.steps),
@@ -258,15 +253,14 @@ def _ablation(options: argparse.Namespace) -> None:
 
 
 def _precision(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.precision import RECIPES, compare_precision
-
-    recipes: Any = _names(options.recipes) or RECIPES
+    recipes: Any = _names(options.recipes)
+    chosen = {"precisions": recipes} if recipes else {}
     speech = _speech(options)
     with _avatar(options) as avatar, ProgressBar() as bar:
-        result = compare_precision(
+        result = experiments.compare_precision(
             avatar,
             speech,
-            recipes,
+            **chosen,
             repeats=options.repeats,
             max_frames=options.frames,
             progress=bar,
@@ -275,37 +269,33 @@ def _precision(options: argparse.Namespace) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.precision import quantize
     from lipsync_nb.pipeline.audio_features import load_speech
 
     speech = load_speech(options.speech) if options.speech else None
     with _avatar(options) as avatar:
-        result = quantize(avatar, options.precision, speech)
+        result = experiments.quantize(avatar, options.precision, speech)
     tell(result)
     tell(result.save(options.out).resolve())
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.tuning import autotune
-
     with _avatar(options) as avatar, ProgressBar() as bar:
-        tell(autotune(avatar, seconds=options.seconds, renew=options.renew, progress=bar))
+        result = experiments.autotune(
+            avatar, seconds=options.seconds, renew=options.renew, progress=bar
+        )
+    tell(result)
 
 
 def _profile(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.profiling import profile_network
-
     config = RenderConfig(batch_size=options.batch_size, precision=options.precision)
     options.speech = None
     with _avatar(options) as avatar:
-        result = profile_network(avatar, _speech(options), config)
+        result = experiments.profile_network(avatar, _speech(options), config)
     _finish(options, result, "Operators of the network")
 
 
 def _memory(options: argparse.Namespace) -> None:
-    from lipsync_nb.experiments.memory import memory_table
-
     lengths = [_whole_number("--frames", text) for text in options.frames.split(",")]
     with _avatar(options) as avatar:
-        result = memory_table(avatar, lengths)
+        result = experiments.memory_table(avatar, lengths)
     _finish(options, result, "Templates in RAM")

@@ -2,7 +2,6 @@ from . import golden as golden
 from .ablations import Ablation as Ablation
 from .ablations import ablation as ablation
 from .baselines import render_origin as render_origin
-from .benchmarks import Benchmark as Benchmark
 from .benchmarks import benchmark as benchmark
 from .memory import MemoryTable as MemoryTable
 from .memory import memory_table as memory_table
@@ -11,6 +10,7 @@ from .precision import compare_precision as compare_precision
 from .precision import quantize as quantize
 from .profiling import NetworkProfile as NetworkProfile
 from .profiling import profile_network as profile_network
+from .runs import Benchmark as Benchmark
 from .sweeps import Sweep as Sweep
 from .sweeps import sweep as sweep
 from .tuning import Tuned as Tuned

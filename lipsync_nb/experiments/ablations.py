@@ -12,8 +12,8 @@ from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
 
-from .benchmarks import Benchmark, benchmark
-from .measuring import RunProgress, Spread
+from .benchmarks import RunProgress, benchmark
+from .runs import Benchmark, Spread
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,14 @@ from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
-from lipsync_nb.network.inference import Generator, audio_encoder
-from lipsync_nb.pipeline.audio_features import speech_features
+from lipsync_nb.network.inference import Generator
 from lipsync_nb.pipeline.batches import batch_frames, make_batch, template_order
 from lipsync_nb.pipeline.compositing import composite_frame
+from lipsync_nb.pipeline.encoding import encode_speech, rows_needed
 from lipsync_nb.pipeline.sinks import ImageFolderSink
 from lipsync_nb.pipeline.timing import Timings
-from lipsync_nb.types.records import (
-    CachePolicy,
-    ImageArray,
-    Predictions,
-    Progress,
-    ProgressCallback,
-    Speech,
-)
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import CachePolicy, Predictions, Progress, ProgressCallback, Speech
 
 
 @dataclass(frozen=True)
@@ -109,12 +103,10 @@ class _Program:
         max_frames: int,
         progress: ProgressCallback | None,
     ) -> int:
-        encoder = None
-        if speech.features is None and self.avatar.audio_encoder is not None:
-            encoder = audio_encoder(self.avatar.audio_encoder, self.provider)
-        start = time.perf_counter()
-        track = speech_features(speech, encoder)
-        self.timings.add("features", start, time.perf_counter(), len(track))
+        rows = rows_needed(max_frames, self.avatar.spec)
+        track = encode_speech(
+            self.avatar, speech, self.provider, max_rows=rows, timings=self.timings
+        )
         count = min(max_frames or len(track), len(track))
         order = template_order(len(self.template), count)
         self.timings.begin()

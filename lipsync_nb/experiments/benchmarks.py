@@ -1,185 +1,153 @@
-"""Named configurations measured side by side: alternating, repeated, warmed up, written down."""
+"""Configurations measured side by side: alternating, repeated, warmed up, written down."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError, ConfigError
-from lipsync_nb.pipeline.timing import StageRow
-from lipsync_nb.types.records import Speech
-from lipsync_nb.types.rich import RichResult
+from lipsync_nb.network.inference import Generator
+from lipsync_nb.pipeline.batches import iter_batches, template_order
+from lipsync_nb.pipeline.encoding import encode_speech, rows_needed
+from lipsync_nb.pipeline.render import FrameStream, render
+from lipsync_nb.pipeline.timing import Timings
+from lipsync_nb.system.outputs import scratch_folder
+from lipsync_nb.types.records import Progress, ProgressCallback, Speech
 
-from .baselines import ORIGIN_STAGES
-from .environment import environment
-from .measuring import BARE_NETWORK, Meter, Run, RunProgress, Spread
-from .results import read_results, record_of, write_results
+from .baselines import ORIGIN_STAGES, render_origin
+from .environment import PeakMemory, environment
+from .runs import BARE_NETWORK, Benchmark, Run
+
+BARE_BATCH = 4
+_Measured = tuple[Timings, float, float, str, int]
+RunProgress = Callable[[str, Progress], None]
 
 
 @dataclass(frozen=True)
-class Benchmark(RichResult):
-    """The runs of a benchmark, and where they were made.
+class Meter:
+    """Renders once and notes what it took; outputs go to a temporary folder.
 
     Attributes:
-        runs: in the order in which they ran.
-        environment: machine, versions and date, as texts.
-
-    Raises:
-        BenchmarkError: there are no runs, or not a first one and as many repeats of each.
+        speech: what is rendered.
+        max_frames: frames of each render, 0: as the configuration says.
+        measure_inference: also run the network of each configuration alone.
+        progress: called with a text and a `Progress` as frames are made.
+        again: whether an avatar is rendered more than once, so that every frame recurs: then
+            features are kept where the configuration leaves that open.
     """
 
-    runs: tuple[Run, ...]
-    environment: dict[str, str] = field(default_factory=dict)
+    speech: Speech
+    max_frames: int
+    measure_inference: bool
+    progress: RunProgress | None
+    again: bool = True
 
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise BenchmarkError("runs: found none, expected two or more.")
-        expected = list(range(max(2, *map(len, self._runs.values()))))
-        for name, runs in self._runs.items():
-            found = [run.repeat for run in runs]
-            if sorted(found) != expected:
-                raise BenchmarkError(
-                    f"runs: found repeats {_listed(found)} of {name[:60]!r}, "
-                    f"expected {_listed(expected)}."
-                )
+    def run(self, avatar: Avatar, name: str, config: RenderConfig | None, repeat: int) -> Run:
+        """Render once.
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The configurations, in the order in which they were asked for."""
-        return tuple(self._runs)
-
-    @cached_property
-    def _runs(self) -> dict[str, list[Run]]:
-        """The runs of each configuration, in order."""
-        found: dict[str, list[Run]] = {}
-        for run in self.runs:
-            found.setdefault(run.name, []).append(run)
-        return found
-
-    def steady(self, name: str) -> list[Run]:
-        """The runs of a configuration after its first, in order.
-
-        Raises:
-            BenchmarkError: it was not measured.
+        Args:
+            name: of the configuration; with ``config`` None one of the origin's programs, or
+                ``onnxruntime``.
+            repeat: its number; 0 is the first, which fills the caches.
         """
-        found = [run for run in self._runs.get(name, ()) if run.repeat]
-        if not found:
-            raise BenchmarkError(f"found no runs of {name!r}, expected {', '.join(self.names)}.")
-        return found
+        with scratch_folder() as folder, PeakMemory() as peak:
+            if config is not None:
+                measured = self._render(avatar, config, folder, self._report(name, repeat))
+            elif name in ORIGIN_STAGES:
+                measured = self._origin(avatar, name, folder, self._report(name, repeat))
+            else:
+                measured = self._bare(avatar, self._report(name, repeat))
+        timings, seconds, alone, provider, threads = measured
+        return Run(
+            name=name,
+            repeat=repeat,
+            num_frames=timings.num_frames,
+            seconds=seconds,
+            warmup_seconds=timings.begin_seconds,
+            inference_seconds=alone,
+            rss_bytes=peak.bytes,
+            provider=provider,
+            threads=threads,
+            stages=timings.stages,
+            lanes=timings.lanes,
+        )
 
-    def first(self, name: str) -> Run:
-        """The first run of a configuration, which filled the caches."""
-        return next(run for run in self._runs[name] if not run.repeat)
+    def _report(self, name: str, repeat: int) -> ProgressCallback | None:
+        progress = self.progress
+        if progress is None:
+            return None
+        label = f"{name}, repeat {repeat}" if repeat else f"{name}, first run"
+        return lambda done: progress(label, done)
 
-    def fps(self, name: str) -> Spread:
-        """Frames a second of the steady work."""
-        return Spread.of([run.fps for run in self.steady(name)])
+    def _origin(
+        self, avatar: Avatar, name: str, folder: Path, report: ProgressCallback | None
+    ) -> _Measured:
+        frames = folder / "frames"
+        result = render_origin(
+            avatar, self.speech, frames, name, max_frames=self.max_frames, progress=report
+        )
+        timings = result.timings
+        alone = _stage_seconds(timings, "inference")
+        return timings, timings.steady_seconds, alone, result.provider, available_cores()
 
-    def inference_fps(self, name: str) -> Spread:
-        """Frames a second of the network alone."""
-        return Spread.of([run.inference_fps for run in self.steady(name)])
+    def _render(
+        self, avatar: Avatar, config: RenderConfig, folder: Path, report: ProgressCallback | None
+    ) -> _Measured:
+        config = replace(config, max_frames=self.max_frames or config.max_frames)
+        if self.again and config.feature_cache == "auto":
+            config = replace(config, feature_cache="on")
+        result = render(avatar, self.speech, folder / "video.mp4", config, report)
+        timings = result.timings
+        alone = _stage_seconds(timings, "inference")
+        if self.measure_inference and config.overlap:
+            alone = _inference_alone(avatar, self.speech, config)
+        threads = result.plan.cores or available_cores()
+        return timings, timings.steady_seconds, alone, result.provider, threads
 
-    def ratio(self, name: str, over: str) -> Spread:
-        """How many times as fast one configuration was as another, repeat by repeat."""
-        pairs = zip(self.steady(name), self.steady(over), strict=True)
-        return Spread.of([one.fps / other.fps for one, other in pairs])
-
-    def overlap_ratio(self, name: str) -> Spread:
-        """FPS of the whole over FPS of its slowest stage alone, the network, repeat by repeat."""
-        return Spread.of([run.fps / run.inference_fps for run in self.steady(name)])
-
-    def stage_rows(self, name: str) -> list[StageRow]:
-        """The stages of the median run of a configuration."""
-        runs = sorted(self.steady(name), key=lambda run: run.fps)
-        return list(runs[len(runs) // 2].stages)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and texts."""
-        runs = [asdict(run) for run in self.runs]
-        return {"environment": self.environment, "runs": runs}
-
-    def save(self, path: str | Path) -> Path:
-        """Write `to_dict` as JSON; the file appears when it is complete.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        return write_results(path, "benchmark", self.to_dict())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Benchmark:
-        """Read what `save` wrote.
-
-        Raises:
-            NotFoundError: there is no such file.
-            BenchmarkError: it is not such a file, or from another version.
-        """
-        return record_of(cls, read_results(path, "benchmark"), path)
-
-    def __str__(self) -> str:
-        return "\n".join([*_head(self), *(_line(self, name) for name in self.names), *_foot(self)])
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers[:9])) + (" and more" if len(numbers) > 9 else "")
-
-
-def _head(result: Benchmark) -> list[str]:
-    repeats = max(run.repeat for run in result.runs)
-    what = f"{result.runs[0].num_frames} frames, {repeats} repeats after a first run"
-    columns = ("FPS", "low-high", "first", "inference", "warm-up", "RSS")
-    names = f"{'configuration':<17}" + "".join(f"{column:>12}" for column in columns)
-    return [what, names]
-
-
-def _line(result: Benchmark, name: str) -> str:
-    fps, first = result.fps(name), result.first(name)
-    runs = result.steady(name)
-    figures = (
-        f"{fps.median:.2f}",
-        f"{fps.low:.1f}-{fps.high:.1f}",
-        f"{first.fps:.2f}",
-        f"{result.inference_fps(name).median:.2f}",
-        f"{statistics.median(run.warmup_seconds for run in runs):.2f} s",
-        f"{max(run.rss_bytes for run in runs) / 1e6:.0f} MB",
-    )
-    return f"{name:<17}" + "".join(f"{figure:>12}" for figure in figures)
+    def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
+        """Only the network's own runs count, on batches of 4 that are made between them."""
+        timings = Timings()
+        path = avatar.require_generator()
+        with timings.stage("open"):
+            template = avatar.open_template("memory", "bgr")
+            generator = Generator(path, avatar.spec, num_threads=available_cores())
+            rows = rows_needed(self.max_frames, avatar.spec)
+            track = encode_speech(avatar, self.speech, max_rows=rows)
+        count = min(self.max_frames or len(track), len(track))
+        order = template_order(len(template), count)
+        trial = next(iter_batches(template, track, order, BARE_BATCH))
+        generator.network(trial.visual, trial.audio)
+        timings.begin()
+        start = time.perf_counter()
+        for batch in iter_batches(template, track, order, BARE_BATCH):
+            with timings.stage("inference", len(batch)):
+                generator.network(batch.visual, batch.audio)
+            if report is not None:
+                done = int(batch.frame_indices[-1]) + 1
+                report(Progress(done, count, time.perf_counter() - start))
+        timings.finish(count)
+        alone = _stage_seconds(timings, "inference")
+        return timings, alone, alone, generator.network.provider, available_cores()
 
 
-def _foot(result: Benchmark) -> list[str]:
-    lines = [
-        "",
-        f"{'ms a frame':<17}" + "".join(f"{c:>12}" for c in ("stage", "mean", "p50", "p95")),
-    ]
-    for name in result.names:
-        for row in result.stage_rows(name):
-            if row.frames and row.stage != "features":
-                figures = f"{row.ms_per_frame:>12.2f}{row.p50_ms:>12.2f}{row.p95_ms:>12.2f}"
-                lines.append(f"{name:<17}{row.stage:>12}{figures}")
-    lines += ["", *_comparisons(result)]
-    run = result.runs[-1]
-    where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
-    return [*lines, "", f"{run.provider}, {run.threads} threads; {where}"]
+def _stage_seconds(timings: Timings, stage: str) -> float:
+    return sum(row.seconds for row in timings.stages if row.stage == stage)
 
 
-def _comparisons(result: Benchmark) -> list[str]:
-    """Ratios within each repeat: over the first configuration, and over the bare network."""
-    references = dict.fromkeys([result.names[0], BARE_NETWORK])
-    lines = [
-        f"{name} over {reference}: {result.ratio(name, reference)}"
-        for reference in references
-        for name in result.names
-        if reference in result.names and name not in references
-    ]
-    whole = [name for name in result.names if name != BARE_NETWORK]
-    return [*lines, *(f"{n} over its network alone: {result.overlap_ratio(n)}" for n in whole)]
+def _inference_alone(avatar: Avatar, speech: Speech, config: RenderConfig) -> float:
+    """Seconds that the network of a configuration takes for all frames, with nothing beside it."""
+    stream = FrameStream(avatar, speech, config, for_video=True)
+    stream.warm_up()
+    start = time.perf_counter()
+    for _ in stream.predictions():
+        pass
+    return time.perf_counter() - start
 
 
 def benchmark(

@@ -21,7 +21,8 @@ from lipsync_nb.media.imaging import read_image, shrunk, write_image
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.pipeline.timing import Timings
 from lipsync_nb.system.outputs import cannot_write
-from lipsync_nb.types.records import ImageArray, Speech
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
 
 from .quality import mouth_of, psnr_db

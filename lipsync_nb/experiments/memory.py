@@ -15,7 +15,8 @@ from lipsync_nb.avatar.cache import PlanarFrames, Template, estimate_template, p
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.media.imaging import bgr_to_i420
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.types.records import Box, ImageArray, Pixels, shown
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Box, Pixels, shown
 from lipsync_nb.types.rich import RichResult
 
 # The origin: 353 MB for 100 frames of 1280x720.

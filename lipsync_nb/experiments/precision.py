@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,8 +15,9 @@ from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.loading import demo_folder
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError, NetworkError, SpeechError
-from lipsync_nb.network.inference import audio_encoder
+from lipsync_nb.network.inference import Generator
 from lipsync_nb.network.integers import weight_bits
+from lipsync_nb.network.kept import KeptNetworks
 from lipsync_nb.network.preparation import simplify
 from lipsync_nb.network.quantization import (
     quantize_dynamic_integer,
@@ -23,16 +25,20 @@ from lipsync_nb.network.quantization import (
     to_float16,
 )
 from lipsync_nb.network.splitting import nodes_of_input
-from lipsync_nb.pipeline.audio_features import speech_features
-from lipsync_nb.pipeline.generation import calibration_feeds, generator_source
+from lipsync_nb.pipeline.batches import make_batch
+from lipsync_nb.pipeline.calibration import calibration_feeds
+from lipsync_nb.pipeline.encoding import encode_speech
+from lipsync_nb.pipeline.generator_file import GeneratorFile, NormalForm
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_folder, write_file
-from lipsync_nb.types.records import AnyArray, FloatArray, ImageArray, Speech
+from lipsync_nb.types.arrays import AnyArray, FloatArray, ImageArray
+from lipsync_nb.types.records import FEATURE_SIZE, Speech
 from lipsync_nb.types.rich import RichResult
 
-from .measuring import Meter, Run, RunProgress, Spread
+from .benchmarks import Meter, RunProgress
 from .quality import SSIM_MISSING, Likeness, demo_mouth_opening, likeness, mouth_of, pearson
 from .results import write_results
+from .runs import Run, Spread
 
 Recipe = Literal["fp32", "fp16", "int8", "int8-dynamic"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
@@ -101,7 +107,8 @@ def quantize(
     """
     if precision not in RECIPES:
         raise ConfigError(f"precision: found {precision!r}, expected one of {', '.join(RECIPES)}.")
-    original, names = generator_source(avatar, avatar.open_template("none"))
+    form = _normal_form(avatar)
+    original, names = form.model, form.names
     simple = onnx.shape_inference.infer_shapes(onnx.load_from_string(simplify(original)))
     recipes: dict[str, Callable[[], onnx.ModelProto]] = {
         "fp32": lambda: simple,
@@ -118,16 +125,26 @@ def quantize(
     return QuantizedNetwork(precision, model, len(original), avatar.generator)
 
 
+def _normal_form(avatar: Avatar) -> NormalForm:
+    """The generator's file as it is prepared, float32 in and out; tried on the first frame."""
+    path, template = avatar.require_generator(), avatar.open_template("none")
+    silence, first = np.zeros((1, FEATURE_SIZE), np.float32), np.zeros(1, np.int64)
+    return GeneratorFile(
+        path,
+        avatar.spec,
+        KeptNetworks.beside(avatar.path, path, avatar.spec),
+        partial(Generator, path, avatar.spec),
+        partial(make_batch, template, silence, first, first),
+    ).normal_form()
+
+
 def _samples(
     avatar: Avatar, names: Sequence[str], speech: Speech | None
 ) -> list[dict[str, AnyArray]]:
-    track: FloatArray = np.zeros((0, 512), np.float32)
+    track: FloatArray = np.zeros((0, FEATURE_SIZE), np.float32)
     if speech is not None:
-        encoder = None
-        if speech.features is None and avatar.audio_encoder is not None:
-            encoder = audio_encoder(avatar.audio_encoder)
-        track = speech_features(speech, encoder)
-    return calibration_feeds(avatar, avatar.open_template("none"), track, names)
+        track = encode_speech(avatar, speech)
+    return calibration_feeds(avatar.path, avatar.open_template("none"), track, names)
 
 
 @dataclass(frozen=True)

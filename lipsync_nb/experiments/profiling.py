@@ -12,14 +12,14 @@ from pathlib import Path
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.network.inference import Session, random_feeds
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.pipeline.generation import network_of_a_frame, why_not_fused
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.system.outputs import scratch_folder
-from lipsync_nb.types.records import AnyArray, Speech
+from lipsync_nb.types.arrays import AnyArray
+from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
 
 _KERNEL = "_kernel_time"
@@ -112,8 +112,10 @@ def profile_network(
         raise BenchmarkError(f"repeats: found {repeats}, expected 1 or more.")
     config = config or RenderConfig()
     stream = FrameStream(avatar, speech, config)
-    graph, model = network_of_a_frame(avatar, stream.template, stream.track, stream.order, config)
-    plan, batch_size = plan_threads(config), stream.generator.batch_size
+    plan, batch_size = stream.plan, stream.generator.batch_size
+    graph, model = network_of_a_frame(
+        avatar, stream.template, stream.track, stream.order, config, plan
+    )
     fused = config.prepare and not why_not_fused(config, plan)
     with scratch_folder() as folder:
 

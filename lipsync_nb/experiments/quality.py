@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lipsync_nb.media.imaging import blurred
-from lipsync_nb.types.records import AnyArray, ImageArray
+from lipsync_nb.types.arrays import AnyArray, ImageArray
 
 # Where the mouth moves in the network's picture [320, 320], for faces boxed as SyncTalk_2D does.
 MOUTH_REGION = (slice(64, 208), slice(72, 248))

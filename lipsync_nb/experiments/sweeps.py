@@ -23,9 +23,10 @@ from lipsync_nb.system.outputs import check_output_file
 from lipsync_nb.types.records import Progress, Speech
 from lipsync_nb.types.rich import RichResult
 
+from .benchmarks import Meter, RunProgress
 from .environment import environment
-from .measuring import Meter, Run, RunProgress, Spread
 from .results import read_results, record_of, write_results
+from .runs import Run, Spread
 
 KIND = "sweep"
 Warmup = Literal["apart", "included"]

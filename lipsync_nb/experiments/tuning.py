@@ -30,9 +30,10 @@ from lipsync_nb.system.kept_files import (
 from lipsync_nb.types.records import FEATURE_SIZE, Progress, Speech
 from lipsync_nb.types.rich import RichResult
 
+from .benchmarks import Meter, RunProgress
 from .environment import environment
-from .measuring import Meter, RunProgress, Spread
 from .results import FORMAT_VERSION, write_results
+from .runs import Spread
 
 KIND = "tuned"
 TRIAL_FRAMES = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lipsync_nb.errors import MissingLibraryError, OutputError
-from lipsync_nb.system.outputs import cannot_write
 from lipsync_nb.system.quiet import Shared, Undo
-from lipsync_nb.types.records import Box, ImageArray, Turn
+from lipsync_nb.types.arrays import ImageArray
 
 try:
     import cv2
@@ -48,6 +48,20 @@ _TO_YCBCR = np.hstack([_BGR_TO_YCBCR, _BLACK[:, None]]).astype(np.float32)
 _TO_BGR = np.hstack([_YCBCR_TO_BGR, -(_YCBCR_TO_BGR @ _BLACK)[:, None]]).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How a stored picture becomes upright: rows and columns changed, then mirrored.
+
+    Attributes:
+        transpose: rows become columns, about the diagonal from the upper left.
+        flip_x, flip_y: mirrored left to right, top to bottom, after that.
+    """
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+
 def resize(
     image: ImageArray, width: int, height: int, interpolation: str, out: ImageArray | None = None
 ) -> ImageArray:
@@ -64,11 +78,6 @@ def resize(
     code = INTERPOLATIONS[interpolation]
     result = cv2.resize(image, (width, height), dst=out, interpolation=code)
     return np.asarray(result, np.uint8)
-
-
-def crop_face(frame: ImageArray, box: Box, size: int, interpolation: str) -> ImageArray:
-    """Cut the face box out of a frame and resize it to uint8 ``[size, size, 3]`` (BGR)."""
-    return resize(frame[box.rows, box.columns], size, size, interpolation)
 
 
 # OpenCV 4 has these functions at its top.
@@ -113,14 +122,9 @@ def write_image(path: Path, image: ImageArray, jpeg_quality: int = 95) -> None:
     try:
         path.write_bytes(encode_picture(image, path.suffix, jpeg_quality))
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
     except cv2.error as error:
         raise OutputError(f"{path}: found suffix {path.suffix}, expected .jpg or .png.") from error
-
-
-def even_box(box: Box) -> Box:
-    """The box, widened to even pixels, as the half-size chroma planes of I420 need."""
-    return Box(box.x1 & ~1, box.y1 & ~1, box.x2 + (box.x2 & 1), box.y2 + (box.y2 & 1))
 
 
 def i420_planes(picture: ImageArray) -> tuple[ImageArray, ImageArray, ImageArray]:
@@ -229,20 +233,22 @@ def blurred(image: ImageArray, sigma: float) -> ImageArray:
 
 def outlined(
     image: ImageArray,
-    box: Box,
+    corners: tuple[int, int, int, int],
     colour: tuple[int, int, int] = (80, 220, 80),
     shown_width: int = 0,
 ) -> ImageArray:
-    """A copy with a face box drawn in it; ``colour`` is BGR.
+    """A copy with a rectangle drawn in it; ``colour`` is BGR.
 
     Args:
+        corners: x1, y1, x2, y2 in pixels, half-open, as of a face box.
         shown_width: that the picture is shrunk to afterwards: the line is 2 px thick there.
             Otherwise it is for 720 rows.
     """
+    x1, y1, x2, y2 = corners
     copy = np.ascontiguousarray(image.copy())
     scale = image.shape[1] / shown_width if shown_width else image.shape[0] / 720
     thickness = max(1, round(2 * scale))
-    cv2.rectangle(copy, (box.x1, box.y1), (box.x2 - 1, box.y2 - 1), colour, thickness)
+    cv2.rectangle(copy, (x1, y1), (x2 - 1, y2 - 1), colour, thickness)
     return copy
 
 

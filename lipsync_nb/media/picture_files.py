@@ -14,7 +14,7 @@ import av
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.system.inputs import read_file
 from lipsync_nb.system.limits import check_pixels
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 from .containers import open_alone
 from .imaging import decode_image

@@ -20,7 +20,8 @@ import soxr
 
 from lipsync_nb.errors import NotFoundError, SpeechError
 from lipsync_nb.system.inputs import open_file, what_it_is
-from lipsync_nb.types.records import AnyArray, FloatArray, SoundFile
+from lipsync_nb.types.arrays import AnyArray, FloatArray
+from lipsync_nb.types.records import SoundFile
 
 from .containers import open_alone
 from .sound_times import (

@@ -9,7 +9,8 @@ from typing import Any
 import av
 import numpy as np
 
-from lipsync_nb.types.records import SAMPLE_RATE, FloatArray, SoundFile, Speech
+from lipsync_nb.types.arrays import FloatArray
+from lipsync_nb.types.records import SAMPLE_RATE, SoundFile, Speech
 
 from .sound import Decoded, first_block, resampled
 

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 from .imaging import turned, turned_i420
 from .video_index import Entry, OpenVideo, VideoIndex, errors_of, read_index

@@ -16,9 +16,9 @@ import av
 import numpy as np
 
 from lipsync_nb.errors import AvatarError
+from lipsync_nb.media.imaging import Turn
 from lipsync_nb.system.inputs import check_regular, open_handle
 from lipsync_nb.system.limits import MOST_PIXELS, check_pixels
-from lipsync_nb.types.records import Turn
 
 from .containers import open_alone
 from .nal_units import is_entry_h264, is_entry_hevc

@@ -11,11 +11,10 @@ import numpy as np
 import onnx
 
 from lipsync_nb.errors import NetworkError
+from lipsync_nb.types.arrays import Shape
 
-from .files import parse_network
 from .graphs import inputs_of
 
-Shape = tuple[int, ...]
 FLOATS: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -33,17 +32,6 @@ class Declared:
         self.shape = [dim.dim_value or dim.dim_param or "?" for dim in kind.shape.dim]
         name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
         self.type = f"tensor({name})"
-
-
-def input_names(path: Path, model_bytes: bytes, inputs: Sequence[Shape]) -> list[str]:
-    """Names of a file's inputs in the order of these shapes, told by shape.
-
-    Raises:
-        NetworkError: not an ONNX file, or other shapes or types than expected.
-    """
-    model = parse_network(path, model_bytes)
-    nodes = bind_inputs([Declared(value) for value in inputs_of(model.graph)], inputs, path)
-    return [node.name for node in nodes]
 
 
 def bind_inputs(nodes: Sequence[Any], inputs: Sequence[Shape], path: Path) -> list[Any]:

@@ -10,11 +10,10 @@ import onnx
 from onnx import TensorProto, helper, shape_inference
 
 from lipsync_nb.errors import NetworkError
+from lipsync_nb.types.arrays import Shape
 
-from .binding import Shape
-from .files import constants_of
-from .graphs import MEAN_OUTPUT, inputs_of
-from .splitting import boundary_of
+from .boundary import boundary_of
+from .graphs import MEAN_OUTPUT, constants_of, inputs_of
 
 Wanted = tuple[np.dtype, Shape]
 _FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)

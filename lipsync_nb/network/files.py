@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -14,7 +12,8 @@ from onnx import helper
 from lipsync_nb.errors import NetworkError, NotFoundError
 from lipsync_nb.system.inputs import check_regular, open_file
 
-from .runtime import ort
+from .graphs import constants_of
+from .runtime import first_line
 
 # Protocol buffers end there, and ONNX Runtime takes a network in one of them.
 LARGEST_BYTES = 2**31 - 1
@@ -97,16 +96,6 @@ def _texts(model: onnx.ModelProto) -> list[object]:
     return [*texts, model.producer_name, model.producer_version, model.domain]
 
 
-def constants_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """All constants of a graph, those of the graphs within it too."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from constants_of(inner)
-
-
 def _bytes_of(tensor: onnx.TensorProto) -> int:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     bits = 4 if "4" in dtype.name and dtype.itemsize == 1 else 8 * dtype.itemsize
@@ -145,22 +134,3 @@ def _weights_file(path: Path, location: str) -> Path:
             "network's own folder."
         )
     return file
-
-
-def why_too_new(error: Exception) -> str:
-    """The versions in an error of ONNX Runtime about a network that is newer than it knows."""
-    text = str(error)
-    library = f"ONNX Runtime {ort.__version__}"
-    found = re.search(r"model IR version: (\d+), max supported IR version: (\d+)", text)
-    if found:
-        return f"written as IR version {found[1]}, {library} reads up to {found[2]}"
-    found = re.search(r"Opset (\d+) is under development.*till opset (\d+)", text, re.DOTALL)
-    if found:
-        return f"written for opset {found[1]}, {library} knows up to {found[2]}"
-    return ""
-
-
-def first_line(error: Exception) -> str:
-    """First line of a message, without ONNX Runtime's code in front."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rsplit(" : ", 1)[-1].rstrip(".")[:200]

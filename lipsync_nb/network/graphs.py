@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -23,6 +23,16 @@ def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """What is fed; old exporters list the weights among the inputs too."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
+
+
+def constants_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All constants of a graph, those of the graphs within it too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from constants_of(inner)
 
 
 class GraphIndex:
@@ -241,3 +251,35 @@ def add_number(graph: onnx.GraphProto, name: str, value: float) -> str:
     """Add a float32 constant to a graph; gives its name."""
     graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     return name
+
+
+def subgraph(
+    model: onnx.ModelProto,
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    name: str,
+) -> onnx.ModelProto:
+    """The nodes between these inputs and outputs, with their weights, as a model of their own.
+
+    Inputs that the outputs do not depend on are left out.
+    """
+    producers = GraphIndex(model.graph).producers
+    given = {value.name for value in inputs}
+    needed, waiting = set(), [value.name for value in outputs]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in needed:
+            continue
+        needed.add(tensor)
+        if tensor not in given and tensor in producers:
+            waiting.extend(producers[tensor].input)
+    made = needed - given
+    nodes = [node for node in model.graph.node if made.intersection(node.output)]
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in made]
+    inside = [v for v in model.graph.value_info if v.name in made]
+    taken = [value for value in inputs if value.name in needed]
+    graph = helper.make_graph(nodes, f"{model.graph.name}_{name}", taken, list(outputs), weights)
+    graph.value_info.extend(inside)
+    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    part.producer_name = model.producer_name
+    return part

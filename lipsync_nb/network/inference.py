@@ -13,23 +13,15 @@ import numpy as np
 import onnx
 
 from lipsync_nb.errors import NetworkError, ProviderError
-from lipsync_nb.types.records import (
-    FEATURE_SIZE,
-    AnyArray,
-    Batch,
-    FloatArray,
-    ImageArray,
-    ModelSpec,
-    Predictions,
-    are_finite,
-)
+from lipsync_nb.types.arrays import AnyArray, FloatArray, ImageArray, Shape, are_finite
+from lipsync_nb.types.records import FEATURE_SIZE, Batch, ModelSpec, Predictions
 
-from .binding import FLOATS, PICTURES, Shape, bind_inputs, bind_output, dtype_of
-from .files import first_line, read_network, why_too_new
+from .binding import FLOATS, PICTURES, bind_inputs, bind_output, dtype_of
+from .files import read_network
 from .graphs import BATCH_AXIS, MEAN_OUTPUT, inputs_of, with_dynamic_batch
-from .normal_form import OutputRange
+from .output_range import OutputRange
 from .providers import check_provider, providers
-from .runtime import ort
+from .runtime import first_line, ort, why_too_new
 
 # For the first batch that a network ever gets: a slow machine takes seconds for it.
 TRIAL_SECONDS = 120.0
@@ -196,8 +188,8 @@ class Generator:
     ) -> None:
         self.network = OnnxNetwork(
             path,
-            generator_inputs(spec),
-            generator_output(spec),
+            spec.input_shapes,
+            spec.output_shape,
             provider=provider,
             num_threads=num_threads,
             spinning=spinning,
@@ -220,16 +212,6 @@ class Generator:
         """What its output means, by a batch of real pictures; see `OutputRange`."""
         output = self.network(batch.visual, batch.audio)
         return self._range or OutputRange.of(output, self.network.path)
-
-
-def generator_inputs(spec: ModelSpec) -> list[Shape]:
-    """Shapes of a generator's picture and audio input, without the batch axis."""
-    return [(6, spec.input_size, spec.input_size), spec.audio_shape]
-
-
-def generator_output(spec: ModelSpec) -> Shape:
-    """Shape of a generator's output, without the batch axis."""
-    return (3, spec.input_size, spec.input_size)
 
 
 class PreparedNetwork(Protocol):

@@ -3,63 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lipsync_nb.errors import NetworkError
-from lipsync_nb.types.records import FloatArray
+from lipsync_nb.types.arrays import Shape
 
-from .binding import Declared, Shape, bind_inputs, bind_output
-from .files import constants_of, parse_network
-from .graphs import add_number, inputs_of
+from .binding import Declared, bind_inputs, bind_output
+from .files import parse_network
+from .graphs import add_number, constants_of, inputs_of
 
-# A picture's brightest percent lies far below the one, or far above the other.
-_LARGEST_UNIT, _SMALLEST_BYTES, _LARGEST_BYTES = 2.0, 8.0, 300.0
-_LOWEST_UNIT, _LOWEST_BYTES = -0.25, -64.0
-_ROUNDING = 0.01
 _OTHER_FLOATS = {"tensor(float16)", "tensor(double)"}
 _OTHERS = (TensorProto.FLOAT16, TensorProto.DOUBLE)
-
-
-@dataclass(frozen=True)
-class OutputRange:
-    """What a network's output means.
-
-    Attributes:
-        levels: what 1 of it is in a picture of 0..255: 255, or 1.
-        note: what is clipped, else empty.
-    """
-
-    levels: int = 255
-    note: str = ""
-
-    @classmethod
-    def of(cls, output: FloatArray, path: Path) -> OutputRange:
-        """Told by the values that a network gives for a real picture: 0..1 or 0..255.
-
-        Raises:
-            NetworkError: they are neither.
-        """
-        low, high = np.percentile(output, (1, 99))
-        if low >= _LOWEST_UNIT and high <= _LARGEST_UNIT:
-            return cls(255, _clipped(output, 1))
-        if low >= _LOWEST_BYTES and _SMALLEST_BYTES < high <= _LARGEST_BYTES:
-            return cls(1, _clipped(output, 255))
-        raise NetworkError(
-            f"{path}: for a frame its output reaches from {output.min():.3g} to "
-            f"{output.max():.3g}, expected a picture of 0..1 or 0..255."
-        )
-
-
-def _clipped(output: FloatArray, top: int) -> str:
-    low, high = float(output.min()), float(output.max())
-    if low >= -_ROUNDING * top and high <= (1 + _ROUNDING) * top:
-        return ""
-    return f"network: its output reaches from {low:.3g} to {high:.3g}, clipped to 0..{top}."
 
 
 def normal_form(
@@ -146,3 +103,14 @@ def _give_unit_range(graph: onnx.GraphProto, shape: Shape, levels: int) -> bool:
     value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
     graph.output[0].CopyFrom(value)
     return True
+
+
+def input_names(path: Path, model_bytes: bytes, inputs: Sequence[Shape]) -> list[str]:
+    """Names of a file's inputs in the order of these shapes, told by shape.
+
+    Raises:
+        NetworkError: not an ONNX file, or other shapes or types than expected.
+    """
+    model = parse_network(path, model_bytes)
+    nodes = bind_inputs([Declared(value) for value in inputs_of(model.graph)], inputs, path)
+    return [node.name for node in nodes]

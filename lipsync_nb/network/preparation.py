@@ -12,7 +12,6 @@ from lipsync_nb.errors import NetworkError
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.records import Precision
 
-from .files import first_line
 from .graphs import (
     inputs_of,
     remove_idle_nodes,
@@ -24,7 +23,7 @@ from .integers import WeightBits, weight_bits
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
-from .runtime import ort
+from .runtime import first_line, ort
 from .splitting import channels_last_boundary, narrow_boundary, nodes_of_input, split_graph
 
 _TOLERANCE = 1e-4

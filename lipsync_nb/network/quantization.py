@@ -10,12 +10,11 @@ import onnx
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.system.quiet import without_root_log, without_warnings
-from lipsync_nb.types.records import AnyArray
+from lipsync_nb.types.arrays import AnyArray
 
-from .files import first_line
 from .graphs import RAISED_OPSET, SMALLEST_OPSET, opset_of
 from .integers import WeightBits
-from .runtime import ort
+from .runtime import first_line, ort
 
 # What reads float pictures, and what turns features into colours: few operations, many levels.
 _OPERATORS = ("Conv", "Add", "Concat", "Resize", "Relu")

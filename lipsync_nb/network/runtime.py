@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,3 +71,22 @@ if advice := _advice_on_wheels():
 ort.disable_telemetry_events()
 
 __all__ = ["ort"]
+
+
+def why_too_new(error: Exception) -> str:
+    """The versions in an error of ONNX Runtime about a network that is newer than it knows."""
+    text = str(error)
+    library = f"ONNX Runtime {ort.__version__}"
+    found = re.search(r"model IR version: (\d+), max supported IR version: (\d+)", text)
+    if found:
+        return f"written as IR version {found[1]}, {library} reads up to {found[2]}"
+    found = re.search(r"Opset (\d+) is under development.*till opset (\d+)", text, re.DOTALL)
+    if found:
+        return f"written for opset {found[1]}, {library} knows up to {found[2]}"
+    return ""
+
+
+def first_line(error: Exception) -> str:
+    """First line of a message, without ONNX Runtime's code in front."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rsplit(" : ", 1)[-1].rstrip(".")[:200]

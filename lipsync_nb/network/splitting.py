@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
 from lipsync_nb.errors import NetworkError
 
-from .graphs import GraphIndex, inputs_of
+from .boundary import BoundaryTensor, boundary_tensor
+from .graphs import GraphIndex, inputs_of, subgraph
 
 # What these make is larger than what they take, and costs next to nothing to make again.
 _WIDENING = ("DequantizeLinear", "Cast", "Identity")
-
-
-@dataclass(frozen=True)
-class BoundaryTensor:
-    """A tensor that crosses the cut: its name, shape without the batch axis, and dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes for one frame."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +55,7 @@ def split_graph(model: onnx.ModelProto, name: str) -> SplitGraph:
         raise NetworkError(f"an output does not depend on {name!r}, expected that all do.")
     if not any(name in cut.producers for name in cut.boundary):
         raise NetworkError(f"found no part that does not depend on {name!r}.")
-    boundary = tuple(_boundary_tensor(cut.values.get(name), name) for name in cut.boundary)
+    boundary = tuple(boundary_tensor(cut.values.get(name), name) for name in cut.boundary)
     others = [value for value in model.graph.input if value.name != name]
     given = [cut.values[tensor.name] for tensor in boundary]
     own = [value for value in model.graph.input if value.name == name]
@@ -121,61 +107,12 @@ def _reached(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> set[str]:
     return reached
 
 
-def _boundary_tensor(value: onnx.ValueInfoProto | None, name: str) -> BoundaryTensor:
-    if value is None:
-        raise NetworkError(f"the shape of {name!r} is not known, expected to keep it.")
-    kind = value.type.tensor_type
-    dims = kind.shape.dim
-    sizes = tuple(dim.dim_value for dim in dims[1:])
-    if not dims or not dims[0].dim_param or not all(sizes):
-        shape = [dim.dim_param or dim.dim_value for dim in dims]
-        raise NetworkError(f"{name!r} has shape {shape}, expected a batch axis and fixed sizes.")
-    return BoundaryTensor(name, sizes, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
-
-
 def nodes_of_input(model: onnx.ModelProto, name: str) -> list[str]:
     """Names of the nodes that depend on the input ``name`` and on no other input."""
     graph = model.graph
     others = [value.name for value in inputs_of(graph) if value.name != name]
     own, foreign = _reached(graph.node, [name]), _reached(graph.node, others)
     return [n.name for n in graph.node if n.output[0] in own and n.output[0] not in foreign]
-
-
-def subgraph(
-    model: onnx.ModelProto,
-    inputs: Sequence[onnx.ValueInfoProto],
-    outputs: Sequence[onnx.ValueInfoProto],
-    name: str,
-) -> onnx.ModelProto:
-    """The nodes between these inputs and outputs, with their weights, as a model of their own.
-
-    Inputs that the outputs do not depend on are left out.
-    """
-    producers = GraphIndex(model.graph).producers
-    given = {value.name for value in inputs}
-    needed, waiting = set(), [value.name for value in outputs]
-    while waiting:
-        tensor = waiting.pop()
-        if tensor in needed:
-            continue
-        needed.add(tensor)
-        if tensor not in given and tensor in producers:
-            waiting.extend(producers[tensor].input)
-    made = needed - given
-    nodes = [node for node in model.graph.node if made.intersection(node.output)]
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in made]
-    inside = [v for v in model.graph.value_info if v.name in made]
-    taken = [value for value in inputs if value.name in needed]
-    graph = helper.make_graph(nodes, f"{model.graph.name}_{name}", taken, list(outputs), weights)
-    graph.value_info.extend(inside)
-    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    part.producer_name = model.producer_name
-    return part
-
-
-def boundary_of(independent: onnx.ModelProto) -> tuple[BoundaryTensor, ...]:
-    """The boundary tensors that an independent half gives."""
-    return tuple(_boundary_tensor(value, value.name) for value in independent.graph.output)
 
 
 def narrow_boundary(independent: onnx.ModelProto, dependent: onnx.ModelProto) -> None:

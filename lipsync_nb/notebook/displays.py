@@ -21,7 +21,8 @@ from lipsync_nb.pipeline.audio_features import mel_spectrogram
 from lipsync_nb.pipeline.frame_trace import FrameTrace
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.pipeline.timing import Timings
-from lipsync_nb.types.records import SAMPLE_RATE, Box, ImageArray, Speech
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import SAMPLE_RATE, Box, Speech
 
 from . import charts
 from .markup import Markup, element, joined
@@ -79,7 +80,8 @@ def _(avatar: Avatar) -> Markup:
     chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
     frames = avatar.open_template("none").frames
     pictures = [
-        (f"frame {i}", outlined(frames[i], avatar.boxes[i], shown_width=_THUMBNAIL)) for i in chosen
+        (f"frame {i}", outlined(frames[i], avatar.boxes[i].corners, shown_width=_THUMBNAIL))
+        for i in chosen
     ]
     widths = [box.width for box in avatar.boxes]
     memory = avatar.estimate_memory("memory", "bgr")
@@ -218,7 +220,7 @@ def trace_parts(trace: FrameTrace) -> list[Markup]:
         ("4. prediction of the network", trace.prediction),
         ("5. within the border of the crop", trace.face),
         (f"6. resized to the box, {trace.box.width}x{trace.box.height}", trace.patch),
-        ("7. pasted into the frame", _around(outlined(trace.frame, trace.box), trace.box)),
+        ("7. pasted into the frame", _around(outlined(trace.frame, trace.box.corners), trace.box)),
         ("difference to the original, 4 times", _around(_gained(trace.difference), trace.box)),
     ]
     return [

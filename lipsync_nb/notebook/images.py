@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lipsync_nb.pipeline.frame_trace import FrameTrace
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.rich import Rich
 
 from . import charts

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lipsync_nb.experiments.ablations import Ablation, AblationStep
-from lipsync_nb.experiments.benchmarks import Benchmark
 from lipsync_nb.experiments.golden import FactTable, FrameComparison
 from lipsync_nb.experiments.memory import MemoryTable
 from lipsync_nb.experiments.precision import PrecisionComparison, PrecisionRow
 from lipsync_nb.experiments.profiling import NetworkProfile, OperatorRow
 from lipsync_nb.experiments.quality import IDENTICAL_DB, mouth_of
+from lipsync_nb.experiments.runs import Benchmark
 from lipsync_nb.experiments.sweeps import Sweep, SweepRow
 from lipsync_nb.experiments.tuning import Tuned
-from lipsync_nb.types.records import ImageArray
+from lipsync_nb.types.arrays import ImageArray
 
 from . import charts
 from .displays import grid_html, html_of, picture_html

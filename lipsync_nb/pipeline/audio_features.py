@@ -20,13 +20,8 @@ from lipsync_nb.errors import SpeechError
 from lipsync_nb.media.sound import Decoded, Recording, check_sound_file, resampled
 from lipsync_nb.system.inputs import open_file
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.types.records import (
-    FEATURE_SIZE,
-    MIN_SPEECH_SECONDS,
-    SAMPLE_RATE,
-    FloatArray,
-    Speech,
-)
+from lipsync_nb.types.arrays import FloatArray
+from lipsync_nb.types.records import FEATURE_SIZE, MIN_SPEECH_SECONDS, SAMPLE_RATE, Speech
 
 PRE_EMPHASIS = 0.97
 N_FFT = 800

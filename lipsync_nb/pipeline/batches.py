@@ -11,7 +11,8 @@ from lipsync_nb.avatar.cache import Template
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.network.binding import activation_bytes
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.types.records import Batch, FloatArray, ImageArray, IndexArray, ModelSpec
+from lipsync_nb.types.arrays import FloatArray, ImageArray, IndexArray
+from lipsync_nb.types.records import Batch, ModelSpec
 
 # Larger ones are compared with the memory that is free.
 USUAL_BATCH = 8

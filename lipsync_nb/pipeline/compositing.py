@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from lipsync_nb.avatar.cache import Border, Template
-from lipsync_nb.media.imaging import even_box, i420_to_bgr, paste_i420, resize
+from lipsync_nb.media.imaging import i420_to_bgr, paste_i420, resize
 from lipsync_nb.system.workers import Workers
-from lipsync_nb.types.records import Box, Frame, ImageArray, ModelSpec, Predictions
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Box, Frame, ModelSpec, Predictions
 
 JOBLIB_WINDOW = 32
 # Four 720p pictures as I420.
@@ -62,7 +63,7 @@ class Scratch:
         size = template.spec.crop_size
         self.face = np.empty((size, size, 3), np.uint8)
         planar = template.planar is not None
-        largest = max((_area(even_box(box)) for box in template.boxes), default=0) * planar
+        largest = max((_area(box.even) for box in template.boxes), default=0) * planar
         self._patch = np.empty(3 * largest, np.uint8)
         self.room = np.empty(6 * largest, np.uint8)
 
@@ -127,7 +128,7 @@ def _paste_planar(
     A chroma sample at an odd edge of the box also covers pixels outside it: these are the
     patch's.
     """
-    outer = even_box(box)
+    outer = box.even
     painted = scratch.patch(outer)
     if outer != box:
         painted[:] = patch

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lipsync_nb.network.splitting import BoundaryTensor
+from lipsync_nb.network.boundary import BoundaryTensor
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.types.records import AnyArray, IndexArray
+from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 
 class FeatureCache:

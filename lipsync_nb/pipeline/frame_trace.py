@@ -10,12 +10,13 @@ from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.media.imaging import resize
-from lipsync_nb.network.inference import Generator, audio_encoder
-from lipsync_nb.types.records import Box, FloatArray, ImageArray, Speech
+from lipsync_nb.network.inference import Generator
+from lipsync_nb.types.arrays import FloatArray, ImageArray
+from lipsync_nb.types.records import Box, Speech
 from lipsync_nb.types.rich import Rich
 
-from .audio_features import speech_features
 from .batches import audio_rows, make_batch, template_order
+from .encoding import encode_speech, rows_needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +89,8 @@ class FrameTracer:
         self._speech, self._spec = speech, avatar.spec
         self._template = avatar.open_template("none")
         self._generator = Generator(generator, avatar.spec, self.config.provider)
-        encoder = None
-        if speech.features is None and avatar.audio_encoder is not None:
-            encoder = audio_encoder(avatar.audio_encoder, self.config.provider)
-        self._track = speech_features(speech, encoder)
+        rows = rows_needed(self.config.max_frames, avatar.spec)
+        self._track = encode_speech(avatar, speech, self.config.provider, max_rows=rows)
         count = min(self.config.max_frames or len(self._track), len(self._track))
         self._order = template_order(len(avatar), count, self.config.order)
 

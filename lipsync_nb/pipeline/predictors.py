@@ -19,10 +19,10 @@ from lipsync_nb.network.inference import (
     PreparedNetwork,
     Session,
     check_numbers,
-    generator_inputs,
 )
 from lipsync_nb.network.providers import CPU, first_provider
-from lipsync_nb.types.records import AnyArray, Batch, FloatArray, IndexArray, Predictions
+from lipsync_nb.types.arrays import AnyArray, FloatArray, IndexArray
+from lipsync_nb.types.records import Batch, Predictions
 
 from .batches import USUAL_BATCH, batch_within_memory, make_batch
 from .feature_cache import FeatureCache
@@ -74,7 +74,7 @@ class Inputs:
 
     def noise(self, count: int) -> Batch:
         """A batch for a trial; a network that normalises its inputs may not like zeros."""
-        visual, audio = generator_inputs(self.template.spec)
+        visual, audio = self.template.spec.input_shapes
         indices, rng = np.zeros(count, np.int64), np.random.default_rng(0)
         pictures = rng.random((count, *visual), np.float32)
         sound = rng.random((count, *audio), np.float32)

@@ -16,24 +16,17 @@ import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.config.thread_plan import plan_threads
+from lipsync_nb.config.thread_plan import ThreadPlan, plan_threads
 from lipsync_nb.errors import OutputError
-from lipsync_nb.network.inference import audio_encoder
 from lipsync_nb.system.outputs import refuse_inputs
-from lipsync_nb.types.records import (
-    FloatArray,
-    Frame,
-    Predictions,
-    Progress,
-    ProgressCallback,
-    Speech,
-)
+from lipsync_nb.types.records import Frame, Predictions, Progress, ProgressCallback, Speech
 from lipsync_nb.types.rich import Rich
 
-from .audio_features import speech_features
 from .batches import batch_frames, template_order
+from .calibration import FEATURES_FILE
 from .compositing import Compositor
-from .generation import FEATURES_FILE, open_generator
+from .encoding import encode_speech, rows_needed
+from .generation import open_generator
 from .prefetch import prefetch, prefetch_in_turn
 from .sinks import Mp4Sink, Sink, is_video, open_sink
 from .timing import Timings
@@ -56,6 +49,7 @@ class RenderResult(Rich):
         config: how it was rendered.
         provider: execution provider that the generator ran on.
         batching: how the generator took its batches, see `OnnxNetwork`.
+        plan: threads of each library.
         notes: what was chosen, a line each.
         shortfalls: what was asked for and could not be had, and what came instead.
     """
@@ -66,6 +60,7 @@ class RenderResult(Rich):
     config: RenderConfig
     provider: str
     batching: str
+    plan: ThreadPlan
     notes: tuple[str, ...] = ()
     shortfalls: tuple[str, ...] = ()
 
@@ -93,6 +88,7 @@ class FrameStream:
         avatar, speech, config: what to render and how.
         timings: where to note the time of each stage; a new one if not given.
         for_video: the frames go to a video encoder, which takes I420 planes as they are.
+        plan: threads of each library, where the caller made it already.
 
     Attributes:
         notes: what was chosen, a line each.
@@ -106,12 +102,20 @@ class FrameStream:
         config: RenderConfig | None = None,
         timings: Timings | None = None,
         for_video: bool = False,
+        plan: ThreadPlan | None = None,
     ) -> None:
         self.config = config or RenderConfig()
         self.timings = timings or Timings()
-        self.plan = plan_threads(self.config)
+        self.plan = plan or plan_threads(self.config)
         self._input_notes = (*avatar.notes, *speech.notes)
-        self.track = self._features(avatar, speech)
+        self.track = encode_speech(
+            avatar,
+            speech,
+            self.config.provider,
+            self.plan.cores,
+            self._rows_needed(avatar),
+            self.timings,
+        )
         wanted = self.config.max_frames or len(self.track)
         self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
         # A preview keeps what it uses; otherwise the next speech will want the other frames too.
@@ -133,24 +137,12 @@ class FrameStream:
     def shortfalls(self) -> tuple[str, ...]:
         return self.generator.shortfalls
 
-    def _features(self, avatar: Avatar, speech: Speech) -> FloatArray:
-        encoder = None
-        if speech.features is None and avatar.audio_encoder is not None:
-            with self.timings.stage("open"):
-                encoder = audio_encoder(avatar.audio_encoder, self.config.provider, self.plan.cores)
-        start = time.perf_counter()
-        track = speech_features(speech, encoder, self._rows_needed(avatar))
-        self.timings.add("features", start, time.perf_counter(), len(track))
-        return track
-
     def _rows_needed(self, avatar: Avatar) -> int | None:
         """Feature rows that the frames of a preview use; all of them without a limit."""
-        if not self.config.max_frames:
-            return None
         # INT8 is calibrated on the whole speech where the avatar brings no features.
         if self.config.precision == "int8" and not (avatar.path / FEATURES_FILE).is_file():
             return None
-        return self.config.max_frames + avatar.spec.rows_after
+        return rows_needed(self.config.max_frames, avatar.spec)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -175,23 +167,23 @@ class FrameStream:
     def _windows(self) -> GeneratorType[list[Frame]]:
         """Finished frames, in windows."""
         windows = self._composited(self.predictions())
-        return self._ahead(windows, 1, "composite")
+        return self._prefetched(windows, 1, "composite")
 
     def predictions(self) -> GeneratorType[Predictions]:
-        """What the network paints, batch by batch, without compositing; for use in its place."""
+        """What the network predicts, batch by batch, without compositing; for use in its place."""
         streams = self.generator.streams
         if not self.config.overlap or streams == 1:
-            return self._ahead(self._painted(), PREFETCH_BATCHES, "inference")
-        painted = {f"inference {k + 1}": self._painted(k, streams) for k in range(streams)}
-        return prefetch_in_turn(painted, PREFETCH_BATCHES, self.timings.waiting)
+            return self._prefetched(self._predicted(), PREFETCH_BATCHES, "inference")
+        predicted = {f"inference {k + 1}": self._predicted(k, streams) for k in range(streams)}
+        return prefetch_in_turn(predicted, PREFETCH_BATCHES, self.timings.waiting)
 
-    def _ahead(self, items: GeneratorType[Item], limit: int, name: str) -> GeneratorType[Item]:
+    def _prefetched(self, items: GeneratorType[Item], limit: int, name: str) -> GeneratorType[Item]:
         if not self.config.overlap:
             return items
         return prefetch(items, limit, name, self.timings.waiting)
 
-    def _painted(self, number: int = 0, streams: int = 1) -> GeneratorType[Predictions]:
-        """What one of the streams paints: every so many batches one."""
+    def _predicted(self, number: int = 0, streams: int = 1) -> GeneratorType[Predictions]:
+        """What one of the streams predicts: every so many batches one."""
         batches = batch_frames(self.order, self.generator.batch_size)
         for frames, template_frames in islice(batches, number, None, streams):
             with self.timings.stage("batch", len(frames)):
@@ -304,12 +296,12 @@ def render(
     """
     config = config or RenderConfig()
     timings = Timings()
-    threads = plan_threads(config).encoder
+    plan = plan_threads(config)
     aspect = avatar.sample_aspect_ratio
     _spare_inputs(path, avatar, speech)
-    opened = open_sink(path, speech, avatar.spec.fps, config, threads, aspect)
+    opened = open_sink(path, speech, avatar.spec.fps, config, plan.encoder, aspect)
     with _closing_timed(opened, timings) as sink:
-        stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink))
+        stream = FrameStream(avatar, speech, config, timings, isinstance(sink, Mp4Sink), plan)
         start = time.perf_counter()
         with closing(iter(stream)) as frames:
             for frame in frames:
@@ -327,6 +319,7 @@ def render(
         config=config,
         provider=stream.generator.provider,
         batching=stream.generator.batching,
+        plan=plan,
         notes=stream.notes,
         shortfalls=stream.shortfalls,
     )

@@ -31,7 +31,8 @@ from lipsync_nb.system.outputs import (
     check_output_file,
     refuse_inputs,
 )
-from lipsync_nb.types.records import ImageArray, Speech
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Speech
 
 _BT709 = 1
 _SQUARE = Fraction(1)

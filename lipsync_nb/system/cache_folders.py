@@ -6,12 +6,9 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
-
-from .outputs import Partial
 
 FOLDER_BESIDE = ".lipsync_nb"
 
@@ -60,29 +57,3 @@ def cache_folders(avatar: Path) -> list[Path]:
         return elsewhere
     beside = root / FOLDER_BESIDE if root.is_dir() else root.parent / FOLDER_BESIDE / root.name
     return [beside, *elsewhere]
-
-
-def writable_folder(folders: Sequence[Path]) -> Path:
-    """The first of these that exists or can be made, and can be written in.
-
-    Raises:
-        OSError: none can.
-    """
-    failure: OSError = OSError("no folder can be written")
-    for folder in folders:
-        try:
-            _make(folder)
-            Partial(folder / "trial").discard()
-        except OSError as error:
-            failure = error
-            continue
-        return folder
-    raise failure
-
-
-def _make(folder: Path) -> None:
-    """Make a folder; one for temporary files is for this user alone."""
-    for own in user_cache_folders()[-1:]:
-        if folder.is_relative_to(own) and own.parent == Path(tempfile.gettempdir()):
-            own.mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)

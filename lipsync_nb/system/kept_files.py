@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .cache_folders import writable_folder
+from .cache_folders import user_cache_folders
 from .inputs import open_handle
 from .outputs import Partial, write_file
 
@@ -196,3 +197,29 @@ def reason_of(error: BaseException) -> str:
         return f"{name} cannot be read ({error.strerror or error})"
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")[:200]
+
+
+def writable_folder(folders: Sequence[Path]) -> Path:
+    """The first of these that exists or can be made, and can be written in.
+
+    Raises:
+        OSError: none can.
+    """
+    failure: OSError = OSError("no folder can be written")
+    for folder in folders:
+        try:
+            _make(folder)
+            Partial(folder / "trial").discard()
+        except OSError as error:
+            failure = error
+            continue
+        return folder
+    raise failure
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; one for temporary files is for this user alone."""
+    for own in user_cache_folders()[-1:]:
+        if folder.is_relative_to(own) and own.parent == Path(tempfile.gettempdir()):
+            own.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)

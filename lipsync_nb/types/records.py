@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from lipsync_nb.errors import AvatarError, SpeechError
 
+from .arrays import AnyArray, FloatArray, ImageArray, IndexArray
 from .rich import Rich
-
-FloatArray = npt.NDArray[np.float32]
-ImageArray = npt.NDArray[np.uint8]
-IndexArray = npt.NDArray[np.int64]
-AnyArray = npt.NDArray[Any]
 
 FEATURE_SIZE = 512
 # Float sound that was recorded or mixed too loud may pass 1 a little; integers are far above it.
 LOUDEST_SAMPLE = 16.0
-# Of float16, as bits.
-_INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00
 
 SAMPLE_RATE = 16_000
 MIN_SPEECH_SECONDS = 0.2
@@ -65,23 +58,19 @@ class Box:
     def height(self) -> int:
         return self.y2 - self.y1
 
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """``x1, y1, x2, y2``."""
+        return self.x1, self.y1, self.x2, self.y2
+
+    @property
+    def even(self) -> Box:
+        """The box widened to even pixels, for chroma at half the resolution."""
+        return Box(self.x1 & ~1, self.y1 & ~1, self.x2 + (self.x2 & 1), self.y2 + (self.y2 & 1))
+
     def is_inside(self, width: int, height: int) -> bool:
         """Whether the box lies within a frame of this size in pixels."""
         return self.x1 >= 0 and self.y1 >= 0 and self.x2 <= width and self.y2 <= height
-
-
-@dataclass(frozen=True)
-class Turn:
-    """How a stored picture becomes upright: rows and columns changed, then mirrored.
-
-    Attributes:
-        transpose: rows become columns, about the diagonal from the upper left.
-        flip_x, flip_y: mirrored left to right, top to bottom, after that.
-    """
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +108,16 @@ class ModelSpec:
     def roi(self) -> slice:
         """Rows (and columns) of the crop that the network sees and repaints."""
         return slice(self.margin, self.crop_size - self.margin)
+
+    @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the generator's picture and audio input, without the batch axis."""
+        return [(6, self.input_size, self.input_size), self.audio_shape]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the generator's output, without the batch axis."""
+        return (3, self.input_size, self.input_size)
 
     @property
     def mask_rows(self) -> slice:
@@ -307,14 +306,3 @@ def checked_sound_array(name: str, values: AnyArray) -> FloatArray:
     if name == "samples" and max(-low, high) > LOUDEST_SAMPLE:
         raise SpeechError(f"found samples from {low:.4g} to {high:.4g}, expected {expected}.")
     return given
-
-
-def are_finite(values: AnyArray) -> bool:
-    """Whether an array, contiguous, holds neither NaN nor infinity."""
-    if values.dtype != np.float16:
-        return bool(values.dtype.kind in "ui" or np.isfinite(values).all())
-    # The largest exponent means NaN or infinity; a thirtieth of the time of isfinite.
-    bits = values.view(np.uint16)
-    return bool(
-        bits.max(initial=0) < _MINUS_INFINITY and bits.view(np.int16).max(initial=0) < _INFINITY
-    )

@@ -14,7 +14,8 @@ from lipsync_nb.media.imaging import encode_picture, outlined, read_image, resiz
 from lipsync_nb.media.video import VideoFile
 from lipsync_nb.pipeline.batches import template_order
 from lipsync_nb.pipeline.render import RenderResult
-from lipsync_nb.types.records import Box, ImageArray
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Box
 
 from .panel import Panel
 
@@ -97,7 +98,7 @@ class FrameViewer(Panel):
         box = self._avatar.boxes[template_index]
         pair = [self._original[template_index], self._read(index)]
         if self.box.value:
-            pair = [outlined(image, box) for image in pair]
+            pair = [outlined(image, box.corners) for image in pair]
         if self.zoom.value:
             pair = [_zoomed(image, box) for image in pair]
         return composed(pair[0], pair[1], self.view.value, self.wipe.value)

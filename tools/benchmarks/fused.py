@@ -20,8 +20,8 @@ import numpy as np
 
 import lipsync_nb as lnb
 from lipsync_nb.experiments.environment import environment
-from lipsync_nb.experiments.measuring import Spread
 from lipsync_nb.experiments.results import write_results, write_text
+from lipsync_nb.experiments.runs import Spread
 from lipsync_nb.network.inference import Session, random_feeds
 from lipsync_nb.network.preparation import prepare_whole
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, Target

@@ -16,7 +16,8 @@ import numpy as np
 
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.pipeline.sinks import Mp4Sink
-from lipsync_nb.types.records import ImageArray, Speech
+from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.records import Speech
 
 from .presenter import FPS, NUM_FRAMES, MouthState, draw_frame, face_box, template_pose
 from .synthesis import HELD_OUT_VOICE, SpokenClip, synthesise

@@ -28,7 +28,7 @@ from videos import write_coded
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
 from lipsync_nb.experiments.ablations import Ablation
-from lipsync_nb.experiments.benchmarks import Benchmark
+from lipsync_nb.experiments.runs import Benchmark
 from lipsync_nb.experiments.sweeps import Sweep
 from lipsync_nb.media.picture_files import read_picture
 from lipsync_nb.media.sound import Decoded, resampled

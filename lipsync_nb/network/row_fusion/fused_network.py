@@ -12,7 +12,7 @@ from lipsync_nb.network.inference import Session, check_numbers
 from lipsync_nb.network.row_fusion.emitter import Target
 from lipsync_nb.network.row_fusion.programs import RowProgram
 from lipsync_nb.network.row_fusion.tails import WeightsError, head_of, read_tail
-from lipsync_nb.types.records import AnyArray, ImageArray
+from lipsync_nb.types.arrays import AnyArray, ImageArray
 
 __all__ = ["FusedNetwork", "Target", "WeightsError"]
 

@@ -12,7 +12,7 @@ from llvmlite import ir
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.row_fusion.emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter, Target
 from lipsync_nb.network.row_fusion.kernels import Kernel
-from lipsync_nb.types.records import AnyArray, IndexArray
+from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 _RECORD = 2 + 2 * OPERANDS
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lipsync_nb.errors import NetworkError
-from lipsync_nb.network.graphs import MEAN_OUTPUT
+from lipsync_nb.network.graphs import MEAN_OUTPUT, subgraph
 from lipsync_nb.network.row_fusion.emitter import Target, host
 from lipsync_nb.network.row_fusion.kernels import (
     CopyRow,
@@ -20,7 +20,6 @@ from lipsync_nb.network.row_fusion.kernels import (
     PointwiseRow,
     StretchRow,
 )
-from lipsync_nb.network.splitting import subgraph
 
 SMALLEST_ROWS = 64
 PADDING = 16

@@ -185,6 +185,22 @@ def test_tuning_searches_and_remembers(
     assert lnb.experiments.autotune(avatar, base=base, renew=True).seconds > 0
 
 
+def test_tuning_tries_streams_and_fusing() -> None:
+    """What the documents say it searches; the configuration's other fields are the base's."""
+    base = lnb.RenderConfig(crf=30)
+    found = tuning.candidates(base, 2)
+    assert len({tuning._name(config) for config in found}) == len(found)
+    assert {config.streams for config in found} == {0, 1}
+    assert {config.fuse for config in found} == {False, True}
+    assert {config.overlap for config in found} == {False, True}
+    assert {config.n_jobs for config in found} == {1, 2}
+    assert {config.batch_size for config in found} == {1, 2, 4, 8}
+    assert {config.crf for config in found} == {30}
+    unfused = tuning.candidates(replace(base, fuse=False), 1)
+    assert not any(config.fuse for config in unfused)
+    assert len({tuning._name(config) for config in unfused}) == len(unfused)
+
+
 def test_tuning_stops_in_time(
     avatar: lnb.Avatar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

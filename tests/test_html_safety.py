@@ -14,6 +14,7 @@ import pytest
 from builders import tone_speech, write_synctalk_avatar
 
 import lipsync_nb as lnb
+from lipsync_nb.config.thread_plan import plan_threads
 from lipsync_nb.experiments.golden import Fact, FactTable, Limits, compare_frames
 from lipsync_nb.experiments.memory import MemoryRow, MemoryTable
 from lipsync_nb.experiments.precision import PrecisionRow
@@ -112,7 +113,14 @@ def timings_of(stage: str, worker: str = "main") -> lnb.Timings:
 
 
 def result_of(path: Path, **values: Any) -> lnb.RenderResult:
-    given = {"config": lnb.RenderConfig(), "provider": "CPU", "batching": "", **values}
+    plan = plan_threads(lnb.RenderConfig())
+    given = {
+        "config": lnb.RenderConfig(),
+        "provider": "CPU",
+        "batching": "",
+        "plan": plan,
+        **values,
+    }
     return lnb.RenderResult(path, 2, timings_of("inference"), **given)
 
 

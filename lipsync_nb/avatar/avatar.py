@@ -35,6 +35,9 @@ GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 class Avatar(Rich):
     """A recorded person, ready to speak; the frames are decoded when a template is opened.
 
+    It holds what was opened last, a template and features of its frames, for the next render; a
+    copy by `dataclasses.replace` begins without.
+
     Attributes:
         name: the folder's name.
         source: the files that the frames are read from.

@@ -10,6 +10,7 @@ from lipsync_nb.errors import AvatarError
 from lipsync_nb.media.imaging import i420_to_bgr, resize
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import SYNCTALK_328, Box, CachePolicy, ModelSpec, Pixels
+from lipsync_nb.types.table import Column, Table
 
 from .kept_arrays import kept_of
 
@@ -330,15 +331,23 @@ class MemoryReport:
 
     def __str__(self) -> str:
         head = f"{self.num_frames} frames, cache {self.policy}, {self.pixels}"
+        return f"{head}\n{self.table}"
+
+    @property
+    def table(self) -> Table:
+        """A row for each part."""
         parts = ("frames", "patches", "crops", "borders", "total")
-        lines = [(part, int(getattr(self, f"{part}_bytes"))) for part in parts]
+        rows = [(part, int(getattr(self, f"{part}_bytes"))) for part in parts]
         if self.policy == "mmap":
-            lines.append(("in files", self.file_bytes))
-        rows = (
-            f"{name:<10}{size / 1e6:>10.1f} MB{size / self.num_frames / 1e6:>10.3f} MB/frame"
-            for name, size in lines
+            rows.append(("in files", self.file_bytes))
+        return Table.of(
+            [
+                Column("part", lambda row: row[0], is_text=True),
+                Column("MB", lambda row: f"{row[1] / 1e6:.1f}"),
+                Column("MB a frame", lambda row: f"{row[1] / self.num_frames / 1e6:.3f}"),
+            ],
+            rows,
         )
-        return "\n".join([head, *rows])
 
 
 def estimate_template(

@@ -6,7 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
@@ -36,9 +36,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
 class FrameSource:
     """The pictures of an avatar in order, or its one video, taken at ``fps`` by its true times.
+
+    It keeps what it finds out about the files: a video's index, and the first picture's size.
 
     Attributes:
         files: one picture a frame, or the video alone.
@@ -46,9 +47,14 @@ class FrameSource:
         fps: frames a second that a video gives, whatever rate it was recorded at.
     """
 
-    files: tuple[Path, ...]
-    is_video: bool
-    fps: int = SYNCTALK_328.fps
+    def __init__(
+        self, files: tuple[Path, ...], is_video: bool, fps: int = SYNCTALK_328.fps
+    ) -> None:
+        self.files, self.is_video, self.fps = files, is_video, fps
+
+    def __repr__(self) -> str:
+        what = "video" if self.is_video else f"{len(self.files)} pictures"
+        return f"FrameSource({what}, {self.files[0].parent})"
 
     @cached_property
     def _video(self) -> VideoFile:
@@ -89,7 +95,8 @@ class FrameSource:
         """Count a video's frames by decoding them, where its packets told their number so far."""
         if self.is_video:
             self._video.count_exactly()
-            self.__dict__.pop("_picks", None)
+            with suppress(AttributeError):  # it was not asked for yet
+                del self._picks
 
     @property
     def notes(self) -> tuple[str, ...]:

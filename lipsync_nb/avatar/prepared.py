@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -140,7 +140,7 @@ class PreparedTemplate:
     boxes: Sequence[Box]
     originals: Originals
 
-    @cached_property
+    @property
     def _owners(self) -> Owners:
         return trusted_owners(self.avatar)
 

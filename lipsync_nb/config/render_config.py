@@ -12,9 +12,19 @@ from lipsync_nb.errors import ConfigError
 from lipsync_nb.types.records import shown
 from lipsync_nb.types.rich import Rich
 
+Keeps = Literal["nothing", "template", "features"]
 
-def _option(default: Any, text: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"help": text, **limits})
+
+def _option(default: Any, text: str, *, keeps: Keeps = "nothing", **limits: Any) -> Any:
+    """A field.
+
+    Args:
+        text: what it chooses.
+        keeps: what an avatar holds for the next render that depends on it.
+        limits: its group in a form; ``min`` and ``max`` of a number; ``is_swept`` False where it
+            belongs to a measurement as a whole.
+    """
+    return field(default=default, metadata={"help": text, "keeps": keeps, **limits})
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,12 @@ class RenderConfig(Rich):
     order: Literal["pingpong", "index"] = _option(
         "pingpong",
         "template frame of output frame i: to and fro, or i itself, wrapping around",
+        keeps="features",
         group="template",
     )
     audio_padding: Literal["zero", "repeat"] = _option(
         "zero",
-        "feature rows before the first and after the last: zeros, or the edge row",
+        "feature rows before the first and after the last: zeros, or that row again",
         group="template",
     )
     provider: Literal["auto", "cpu", "cuda"] = _option(
@@ -77,11 +88,13 @@ class RenderConfig(Rich):
         "memory",
         "where template frames are kept: none reopens the files for every frame, memory holds "
         "them in RAM, mmap maps files that are prepared once",
+        keeps="template",
         group="template",
     )
     pixels: Literal["auto", "bgr", "i420"] = _option(
         "auto",
         "how template frames are kept; auto takes i420 for a video of even size, else bgr",
+        keeps="template",
         group="template",
     )
     overlap: bool = _option(
@@ -90,7 +103,10 @@ class RenderConfig(Rich):
         group="speed",
     )
     prepare: bool = _option(
-        True, "simplify the network's graph once and keep the result", group="network"
+        True,
+        "simplify the network's graph once and keep the result",
+        keeps="features",
+        group="network",
     )
     fuse: bool = _option(
         True,
@@ -101,6 +117,7 @@ class RenderConfig(Rich):
     feature_cache: Literal["auto", "on", "off"] = _option(
         "auto",
         "keep what the network computes from a template frame alone; auto where frames recur",
+        keeps="features",
         group="network",
     )
     feature_cache_mb: int = _option(
@@ -108,27 +125,33 @@ class RenderConfig(Rich):
         "RAM that these features may take, in MB of 1,000,000 bytes",
         min=0,
         max=1_000_000,
+        keeps="features",
         group="network",
     )
     feature_dtype: Literal["float32", "float16"] = _option(
         "float32",
         "how the features are kept; float16 halves them, with tiny differences",
+        keeps="features",
         group="network",
     )
     precision: Literal["fp32", "fp16", "int8"] = _option(
         "fp32",
-        "arithmetic of the generator; int8 is calibrated on the avatar once, fp16 is for CUDA",
+        "numbers that the generator computes with; int8 is calibrated on the avatar once, "
+        "fp16 is for CUDA",
+        keeps="features",
         group="network",
     )
     int8_layers: Literal["pictures", "all"] = _option(
         "pictures",
         "what int8 turns into 8 bits: the layers that work on pictures, or all; with those of the "
         "sound too a few frames show teeth between lips that FP32 closes",
+        keeps="features",
         group="network",
     )
     warmup: Literal["apart", "included"] = _option(
         "apart",
         "first runs of the network: on a trial batch beforehand, or in the first frames",
+        is_swept=False,
         group="speed",
     )
     pad_last_batch: bool = _option(
@@ -137,7 +160,13 @@ class RenderConfig(Rich):
         group="speed",
     )
     max_frames: int = _option(
-        0, "stop after so many frames (0: the whole speech)", min=0, max=10**9, group="template"
+        0,
+        "stop after so many frames (0: the whole speech)",
+        min=0,
+        max=10**9,
+        keeps="template",
+        is_swept=False,
+        group="template",
     )
     image_format: Literal["jpg", "png"] = _option(
         "jpg", "pictures of a folder of frames", group="output"
@@ -160,6 +189,23 @@ class RenderConfig(Rich):
             raise ConfigError("n_jobs: found 0, expected 1 or more, or -1 for one a core.")
         if self.precision != "fp32" and not self.prepare:
             raise ConfigError(f"prepare: found False, expected True for {self.precision}.")
+
+
+def kept_by(config: RenderConfig) -> tuple[object, ...]:
+    """Values of the fields that decide what an avatar holds for the next render.
+
+    Configurations for which this is the same find the same template and features in memory.
+    """
+    return tuple(
+        getattr(config, option.name)
+        for option in fields(config)
+        if option.metadata["keeps"] != "nothing"
+    )
+
+
+def swept_fields() -> list[str]:
+    """Fields that a sweep may vary."""
+    return [f.name for f in fields(RenderConfig) if f.metadata.get("is_swept", True)]
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from lipsync_nb.config.presets import PRESETS
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
 from .benchmarks import RunProgress, benchmark
 from .runs import Benchmark, Spread
@@ -58,6 +59,11 @@ class AblationStep:
     tie: bool
     stages_ms: dict[str, float]
     origin: OriginFigures | None
+
+    @property
+    def gain_text(self) -> str:
+        """How many times as fast as the step before, or that they tie."""
+        return "tie" if self.tie else f"{self.over_before.median:.2f}"
 
 
 @dataclass(frozen=True)
@@ -115,16 +121,23 @@ class Ablation(RichResult):
         return f"{text} The largest step was {most.name}, {most.over_before.median:.2f} times."
 
     def __str__(self) -> str:
-        head = f"{'step':<12}{'FPS':>8}{'low-high':>14}{'over before':>13}{'over first':>12}"
-        lines = [f"{head}{'origin':>9}  what it adds"]
-        for step in self.steps:
-            fps, origin = step.fps, f"{step.origin.fps:.2f}" if step.origin else ""
-            gain = "tie" if step.tie else f"{step.over_before.median:.2f}"
-            lines.append(
-                f"{step.name:<12}{fps.median:>8.2f}{f'{fps.low:.1f}-{fps.high:.1f}':>14}"
-                f"{gain:>13}{step.over_first.median:>12.2f}{origin:>9}  {step.text}"
-            )
-        return "\n".join([*lines, "", self.verdict])
+        return f"{self.table}\n\n{self.verdict}"
+
+    @property
+    def table(self) -> Table:
+        """A row for each step."""
+        return Table.of(
+            [
+                Column("step", lambda step: step.name, is_text=True),
+                Column("FPS", lambda step: f"{step.fps.median:.2f}"),
+                Column("low-high", lambda step: step.fps.range_text),
+                Column("over before", lambda step: step.gain_text),
+                Column("over first", lambda step: f"{step.over_first.median:.2f}"),
+                Column("origin", lambda step: f"{step.origin.fps:.2f}" if step.origin else ""),
+                Column("what it adds", lambda step: step.text, is_text=True),
+            ],
+            self.steps,
+        )
 
 
 def ablation(

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,14 @@ from lipsync_nb.system.outputs import cannot_write
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
-from .quality import mouth_of, psnr_db
+from .quality import decibel_text, mouth_of, psnr_db
 
 # Half the demo's face box: four pictures take tens of kilobytes, and a paste that is one pixel
 # off still changes them by dozens of levels.
 GOLDEN_WIDTH = 112
+FAILS = "fails"
 SHOWN = 6
 _NAMED_PROBLEMS = 3
 
@@ -111,18 +112,14 @@ class FrameComparison(Checked):
         references, pictures: uint8 ``[h, w, 3]`` BGR by the number of the output frame.
         limits: how far apart they may be.
         names: what the references and the pictures are called.
+        differences: one for each picture, in the order of the frames.
     """
 
     references: Mapping[int, ImageArray]
     pictures: Mapping[int, ImageArray]
     limits: Limits
     names: tuple[str, str]
-
-    @cached_property
-    def differences(self) -> tuple[FrameDifference, ...]:
-        """One for each picture, in the order of the frames."""
-        pairs = ((i, self.pictures[i], self.references[i]) for i in sorted(self.references))
-        return tuple(_difference(frame, one, other) for frame, one, other in pairs)
+    differences: tuple[FrameDifference, ...]
 
     @property
     def psnr_db(self) -> float:
@@ -155,12 +152,21 @@ class FrameComparison(Checked):
 
     def __str__(self) -> str:
         reference, name = self.names
-        lines = [f"{name} against {reference}", f"{'frame':<8}{'largest':>8}{'mean':>8}{'PSNR':>8}"]
-        lines += [
-            f"{entry.frame:<8}{entry.largest:>8}{entry.mean:>8.2f}{entry.psnr_db:>8.1f}"
-            for entry in self.shown
-        ]
-        return "\n".join([*lines, *self.problems])
+        return "\n".join([f"{name} against {reference}", str(self.table), *self.problems])
+
+    @property
+    def table(self) -> Table:
+        """A row for each frame of `shown`."""
+        return Table.of(
+            [
+                Column("frame", lambda entry: entry.frame),
+                Column("largest", lambda entry: entry.largest),
+                Column("mean", lambda entry: f"{entry.mean:.2f}"),
+                Column("PSNR dB", lambda entry: decibel_text(entry.psnr_db)),
+                Column("", lambda entry: FAILS if entry.problems(self.limits) else "", True),
+            ],
+            self.shown,
+        )
 
 
 def compare_frames(
@@ -196,7 +202,8 @@ def compare_frames(
                 f"frame {frame}: found a picture of {found[1]}x{found[0]}, "
                 f"expected {expected[1]}x{expected[0]} as of {names[0]}."
             )
-    return FrameComparison(references, pictures, limits, names)
+    differences = (_difference(i, pictures[i], references[i]) for i in sorted(references))
+    return FrameComparison(references, pictures, limits, names, tuple(differences))
 
 
 def _difference(frame: int, one: ImageArray, other: ImageArray) -> FrameDifference:
@@ -353,7 +360,20 @@ class FactTable(Checked):
         return tuple(str(fact) for fact in self.facts if not fact.holds)
 
     def __str__(self) -> str:
-        return "\n".join(f"{fact}{'' if fact.holds else '  <- fails'}" for fact in self.facts)
+        return str(self.table)
+
+    @property
+    def table(self) -> Table:
+        """A row for each fact."""
+        return Table.of(
+            [
+                Column("", lambda fact: fact.name, is_text=True),
+                Column("found", lambda fact: fact.found_text, is_text=True),
+                Column("expected", lambda fact: fact.expectation, is_text=True),
+                Column("", lambda fact: "" if fact.holds else FAILS, is_text=True),
+            ],
+            self.facts,
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Box, Pixels, shown
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
 # The origin: 353 MB for 100 frames of 1280x720.
 MOST_FRAMES = 10**12
@@ -50,16 +51,26 @@ class MemoryTable(RichResult):
     rows: tuple[MemoryRow, ...]
 
     def __str__(self) -> str:
-        names = ("estimate MB", "measured MB", "origin MB", "MB a frame")
-        lines = [f"{'frames':>7}{'pixels':>8}" + "".join(f"{name:>13}" for name in names)]
-        for row in self.rows:
-            measured = "-" if row.measured_bytes is None else f"{row.measured_bytes / 1e6:.1f}"
-            lines.append(
-                f"{row.num_frames:>7}{row.pixels:>8}{row.estimate_bytes / 1e6:>13.1f}"
-                f"{measured:>13}{row.origin_bytes / 1e6:>13.1f}"
-                f"{row.estimate_bytes / row.num_frames / 1e6:>13.3f}"
-            )
-        return "\n".join(lines)
+        return str(self.table)
+
+    @property
+    def table(self) -> Table:
+        """A row for each length and way of keeping frames."""
+
+        def megabytes(size: float | None, places: int = 1) -> str:
+            return "-" if size is None else f"{size / 1e6:.{places}f}"
+
+        return Table.of(
+            [
+                Column("template frames", lambda row: row.num_frames),
+                Column("pixels", lambda row: row.pixels, is_text=True),
+                Column("estimate MB", lambda row: megabytes(row.estimate_bytes)),
+                Column("measured MB", lambda row: megabytes(row.measured_bytes)),
+                Column("origin MB", lambda row: megabytes(row.origin_bytes)),
+                Column("MB a frame", lambda r: megabytes(r.estimate_bytes / r.num_frames, 3)),
+            ],
+            self.rows,
+        )
 
 
 def memory_table(

@@ -34,6 +34,7 @@ from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_
 from lipsync_nb.types.arrays import AnyArray, FloatArray, ImageArray
 from lipsync_nb.types.records import FEATURE_SIZE, Speech
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
 from .benchmarks import Meter, RunProgress
 from .quality import SSIM_MISSING, Likeness, demo_mouth_opening, likeness, mouth_of, pearson
@@ -262,10 +263,32 @@ class PrecisionComparison(RichResult):
         return write_results(path, "precision", {"rows": self.to_rows(), "verdict": self.verdict})
 
     def __str__(self) -> str:
-        head = ("MB", "FPS", "network ms", "PSNR dB", "SSIM", "largest", "r")
-        lines = [f"{'precision':<14}" + "".join(f"{name:>12}" for name in head)]
-        lines += [f"{row.precision:<14}{_cells(row)}" for row in self.rows]
-        return "\n".join([*lines, "", self.verdict, *self.notes])
+        return "\n".join([str(self.table), "", self.verdict, *self.notes])
+
+    @property
+    def table(self) -> Table:
+        """A row for each precision; what could not be had has its reason."""
+
+        def like(text: Callable[[Likeness], object]) -> Callable[[PrecisionRow], object]:
+            return lambda row: "" if row.likeness is None else text(row.likeness)
+
+        def mark(row: PrecisionRow) -> str:
+            return row.reason or ("best" if row is self.best else "")
+
+        return Table.of(
+            [
+                Column("precision", lambda row: row.precision, is_text=True),
+                Column("MB", lambda row: f"{row.size_bytes / 1e6:.1f}" if row.fps else ""),
+                Column("FPS", lambda row: f"{row.fps.median:.2f}" if row.fps else ""),
+                Column("network ms", lambda row: f"{row.inference_ms:.2f}" if row.fps else ""),
+                Column("PSNR dB", like(lambda likeness: f"{likeness.psnr_db:.2f}")),
+                Column("SSIM", like(lambda likeness: likeness.ssim_text)),
+                Column("largest", like(lambda likeness: likeness.largest)),
+                Column("r", lambda row: "" if row.r is None else f"{row.r:.4f}"),
+                Column("", mark, is_text=True),
+            ],
+            self.rows,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -276,22 +299,6 @@ class PrecisionComparison(RichResult):
 
 def _median(row: PrecisionRow) -> float:
     return row.fps.median if row.fps else 0.0
-
-
-def _cells(row: PrecisionRow) -> str:
-    if row.likeness is None:
-        return f"  {row.reason}"
-    like = row.likeness
-    cells = (
-        f"{row.size_bytes / 1e6:.1f}",
-        f"{_median(row):.2f}",
-        f"{row.inference_ms:.2f}",
-        f"{like.psnr_db:.2f}",
-        like.ssim_text,
-        f"{like.largest}",
-        "" if row.r is None else f"{row.r:.4f}",
-    )
-    return "".join(f"{cell:>12}" for cell in cells)
 
 
 def compare_precision(

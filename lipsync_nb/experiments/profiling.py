@@ -21,6 +21,7 @@ from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.arrays import AnyArray
 from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
 _KERNEL = "_kernel_time"
 FUSED = "fused rows"
@@ -85,13 +86,32 @@ class NetworkProfile(RichResult):
         return f"{self.graph}, {how}: {self.ms_per_frame:.2f} ms a frame"
 
     def __str__(self) -> str:
-        kinds = [f"{row.kind:<28}{row.count:>5}{_figures(row)}" for row in self.kinds[:10]]
-        nodes = [f"{row.name[-44:]:<46}{row.output:<20}{_figures(row)}" for row in self.nodes[:10]]
-        return "\n".join([self.head, "", "by kind", *kinds, "", "the ten longest", *nodes])
+        return f"{self.head}\n\n{self.kind_table}\n\n{self.node_table}"
+
+    @property
+    def kind_table(self) -> Table:
+        """The ten kinds of operator that take longest."""
+        columns: list[Column[OperatorRow]] = [
+            Column("kind of operator", lambda row: row.kind, is_text=True),
+            Column("nodes", lambda row: row.count),
+        ]
+        return Table.of([*columns, *_FIGURES], self.kinds[:10])
+
+    @property
+    def node_table(self) -> Table:
+        """The ten nodes that take longest."""
+        columns: list[Column[OperatorRow]] = [
+            Column("the ten longest nodes", lambda row: row.name[-48:], is_text=True),
+            Column("operator", lambda row: row.kind, is_text=True),
+            Column("output", lambda row: row.output, is_text=True),
+        ]
+        return Table.of([*columns, *_FIGURES], self.nodes[:10])
 
 
-def _figures(row: OperatorRow) -> str:
-    return f"{row.ms_per_frame:>9.2f} ms{100 * row.share:>7.1f} %"
+_FIGURES: list[Column[OperatorRow]] = [
+    Column("ms a frame", lambda row: f"{row.ms_per_frame:.2f}"),
+    Column("share", lambda row: f"{100 * row.share:.1f} %"),
+]
 
 
 def profile_network(

@@ -65,6 +65,11 @@ def _mean_ssim(pictures: ImageArray, references: ImageArray) -> float | None:
     return float(np.mean(scores))
 
 
+def decibel_text(value: float) -> str:
+    """A PSNR as text; beyond `IDENTICAL_DB` there is nothing to tell."""
+    return f"{value:.1f}" if value < IDENTICAL_DB else f"over {IDENTICAL_DB:.0f}"
+
+
 def psnr_db(squared_error: float) -> float:
     """Peak signal-to-noise ratio in dB of a mean squared error of values 0..255."""
     if squared_error <= 0:

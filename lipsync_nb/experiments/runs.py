@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.pipeline.timing import Lane, StageRow
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
 from .results import check_range, read_results, record_of, write_results
 
@@ -99,6 +99,11 @@ class Spread:
         """Whether the difference is smaller than the spread."""
         return self.low <= other.high and other.low <= self.high
 
+    @property
+    def range_text(self) -> str:
+        """The lowest and the highest."""
+        return f"{self.low:.1f}-{self.high:.1f}"
+
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
 
@@ -135,7 +140,7 @@ class Benchmark(RichResult):
         """The configurations, in the order in which they were asked for."""
         return tuple(self._runs)
 
-    @cached_property
+    @property
     def _runs(self) -> dict[str, list[Run]]:
         """The runs of each configuration, in order."""
         found: dict[str, list[Run]] = {}
@@ -203,50 +208,68 @@ class Benchmark(RichResult):
         """
         return record_of(cls, read_results(path, "benchmark"), path)
 
+    @property
+    def head(self) -> str:
+        """How much was measured, in a line."""
+        repeats = len(self.steady(self.names[0]))
+        return f"{self.runs[0].num_frames} frames a run, {repeats} repeats after a first one"
+
+    @property
+    def table(self) -> Table:
+        """A row for each configuration."""
+        return Table.of(
+            [
+                Column("configuration", _itself, is_text=True),
+                Column("FPS", lambda name: f"{self.fps(name).median:.2f}"),
+                Column("low-high", lambda name: self.fps(name).range_text),
+                Column("first", lambda name: f"{self.first(name).fps:.2f}"),
+                Column("inference", lambda name: f"{self.inference_fps(name).median:.2f}"),
+                Column("warm-up", lambda name: f"{self._warmup_seconds(name):.2f} s"),
+                Column("RSS", lambda name: f"{self._rss_bytes(name) / 1e6:.0f} MB"),
+            ],
+            self.names,
+        )
+
+    def _warmup_seconds(self, name: str) -> float:
+        return statistics.median(run.warmup_seconds for run in self.steady(name))
+
+    def _rss_bytes(self, name: str) -> int:
+        return max(run.rss_bytes for run in self.steady(name))
+
+    @property
+    def stage_table(self) -> Table:
+        """A row for each stage of each configuration, in its median run."""
+        rows = [
+            (name, row)
+            for name in self.names
+            for row in self.stage_rows(name)
+            if row.frames and row.stage != "features"
+        ]
+        return Table.of(
+            [
+                Column("ms a frame", lambda entry: entry[0], is_text=True),
+                Column("stage", lambda entry: entry[1].stage, is_text=True),
+                Column("mean", lambda entry: f"{entry[1].ms_per_frame:.2f}"),
+                Column("p50", lambda entry: f"{entry[1].p50_ms:.2f}"),
+                Column("p95", lambda entry: f"{entry[1].p95_ms:.2f}"),
+            ],
+            rows,
+        )
+
     def __str__(self) -> str:
-        return "\n".join([*_head(self), *(_line(self, name) for name in self.names), *_foot(self)])
+        run = self.runs[-1]
+        where = ", ".join(f"{key} {value}" for key, value in self.environment.items())
+        foot = f"{run.provider}, {run.threads} threads; {where}"
+        ratios = "\n".join(_comparisons(self))
+        return f"{self.head}\n{self.table}\n\n{self.stage_table}\n\n{ratios}\n\n{foot}"
+
+
+def _itself(name: str) -> str:
+    return name
 
 
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:9])) + (" and more" if len(numbers) > 9 else "")
-
-
-def _head(result: Benchmark) -> list[str]:
-    repeats = max(run.repeat for run in result.runs)
-    what = f"{result.runs[0].num_frames} frames, {repeats} repeats after a first run"
-    columns = ("FPS", "low-high", "first", "inference", "warm-up", "RSS")
-    names = f"{'configuration':<17}" + "".join(f"{column:>12}" for column in columns)
-    return [what, names]
-
-
-def _line(result: Benchmark, name: str) -> str:
-    fps, first = result.fps(name), result.first(name)
-    runs = result.steady(name)
-    figures = (
-        f"{fps.median:.2f}",
-        f"{fps.low:.1f}-{fps.high:.1f}",
-        f"{first.fps:.2f}",
-        f"{result.inference_fps(name).median:.2f}",
-        f"{statistics.median(run.warmup_seconds for run in runs):.2f} s",
-        f"{max(run.rss_bytes for run in runs) / 1e6:.0f} MB",
-    )
-    return f"{name:<17}" + "".join(f"{figure:>12}" for figure in figures)
-
-
-def _foot(result: Benchmark) -> list[str]:
-    lines = [
-        "",
-        f"{'ms a frame':<17}" + "".join(f"{c:>12}" for c in ("stage", "mean", "p50", "p95")),
-    ]
-    for name in result.names:
-        for row in result.stage_rows(name):
-            if row.frames and row.stage != "features":
-                figures = f"{row.ms_per_frame:>12.2f}{row.p50_ms:>12.2f}{row.p95_ms:>12.2f}"
-                lines.append(f"{name:<17}{row.stage:>12}{figures}")
-    lines += ["", *_comparisons(result)]
-    run = result.runs[-1]
-    where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
-    return [*lines, "", f"{run.provider}, {run.threads} threads; {where}"]
 
 
 def _comparisons(result: Benchmark) -> list[str]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib
-import io
 import itertools
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lipsync_nb.avatar.avatar import Avatar
-from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.config.render_config import RenderConfig, kept_by, swept_fields
 from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError, ConfigError, LipsyncError
 from lipsync_nb.system.outputs import check_output_file
 from lipsync_nb.types.records import Progress, Speech
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table, csv_text
 
 from .benchmarks import Meter, RunProgress
 from .environment import environment
@@ -30,13 +28,6 @@ from .runs import Run, Spread
 
 KIND = "sweep"
 Warmup = Literal["apart", "included"]
-# What belongs to one run, or is given for the whole sweep.
-_NOT_SWEPT = ("max_frames", "warmup")
-# Configurations that differ in nothing else find the same template and features in memory.
-_OF_THE_RUN = (
-    "batch_size", "n_jobs", "num_threads", "threads", "overlap", "audio_padding", "pad_last_batch",
-    "crf", "preset", "audio_bitrate", "image_format", "jpeg_quality",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,7 +114,7 @@ class Sweep(RichResult):
         """The fields that were swept."""
         return tuple(self.rows[0].values)
 
-    @cached_property
+    @property
     def measured(self) -> list[SweepRow]:
         """The rows that were measured, the fastest first."""
         found = [(row.fps.median, row) for row in self.rows if row.fps is not None]
@@ -141,7 +132,7 @@ class Sweep(RichResult):
             raise BenchmarkError(f"found no configuration that runs: {' '.join(reasons)}")
         return self.measured[0]
 
-    @cached_property
+    @property
     def ties(self) -> list[SweepRow]:
         """Rows whose difference to the best is smaller than the spread."""
         best = Spread.of([run.fps for run in self.best.runs])
@@ -170,13 +161,7 @@ class Sweep(RichResult):
 
     def to_csv(self) -> str:
         """`to_rows` as CSV text with a head line."""
-        rows, text = self.to_rows(), io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
-        return text.getvalue()
+        return csv_text(self.to_rows())
 
     def to_dataframe(self) -> Any:
         """`to_rows` as a pandas DataFrame.
@@ -210,13 +195,32 @@ class Sweep(RichResult):
         return _read(path)[0]
 
     def __str__(self) -> str:
-        width = max(13, *(len(row.name) for row in self.rows)) + 2
-        lines = [f"{'configuration':<{width}}{'FPS':>9}{'low-high':>14}"]
-        for row in self.rows:
-            fps = row.fps
-            figures = f"{fps.median:>9.2f}{f'{fps.low:.1f}-{fps.high:.1f}':>14}" if fps else ""
-            lines.append(f"{row.name:<{width}}{figures or f'  {row.reason}'}")
-        return "\n".join([*lines, "", self.verdict])
+        return f"{self.table}\n\n{self.verdict}"
+
+    @property
+    def table(self) -> Table:
+        """A row for each configuration; what could not be measured has its reason."""
+        marks = {row.name: "best" for row in self.measured[:1]}
+        marks |= {row.name: "tie" for row in self.ties} if marks else {}
+
+        def value(name: str) -> Column[SweepRow]:
+            return Column(name, lambda row: row.values[name], is_text=True)
+
+        def stage(name: str) -> Column[SweepRow]:
+            return Column(
+                f"{name} ms", lambda row: f"{row.ms_per_frame(name):.2f}" if row.fps else ""
+            )
+
+        return Table.of(
+            [
+                *map(value, self.names),
+                Column("FPS", lambda row: f"{row.fps.median:.2f}" if row.fps else ""),
+                Column("low-high", lambda row: row.fps.range_text if row.fps else ""),
+                *map(stage, ("inference", "composite", "encode")),
+                Column("", lambda row: row.reason or marks.get(row.name, ""), is_text=True),
+            ],
+            self.rows,
+        )
 
     @property
     def verdict(self) -> str:
@@ -291,7 +295,7 @@ def sweep(
 
 
 def _check(values: dict[str, Sequence[Any]], warmup: str, repeats: int) -> None:
-    known = [option.name for option in fields(RenderConfig) if option.name not in _NOT_SWEPT]
+    known = swept_fields()
     if not values:
         raise BenchmarkError("found no field to sweep, expected lists of values by field.")
     if repeats < 1:
@@ -370,7 +374,7 @@ class _Work:
     repeats: int
     max_frames: int
     progress: RunProgress | None
-    _avatars: dict[str, Avatar] = field(default_factory=dict)
+    _avatars: dict[tuple[object, ...], Avatar] = field(default_factory=dict)
     _done: int = 0
 
     def run(self, rows: list[SweepRow], path: str | Path | None, identity: dict[str, Any]) -> Sweep:
@@ -406,8 +410,7 @@ class _Work:
         if cold:
             config = replace(row.config, warmup="included", pad_last_batch=False)
             return meter.run(replace(self.avatar), row.name, config, repeat)
-        defaults = RenderConfig()
-        key = repr(replace(row.config, **{name: getattr(defaults, name) for name in _OF_THE_RUN}))
+        key = kept_by(row.config)
         if key not in self._avatars:
             self._avatars[key] = replace(self.avatar)
             Meter(self.speech, self.max_frames, False, None).run(

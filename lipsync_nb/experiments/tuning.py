@@ -29,6 +29,7 @@ from lipsync_nb.system.kept_files import (
 )
 from lipsync_nb.types.records import FEATURE_SIZE, Progress, Speech
 from lipsync_nb.types.rich import RichResult
+from lipsync_nb.types.table import Column, Table
 
 from .benchmarks import Meter, RunProgress
 from .environment import environment
@@ -36,6 +37,8 @@ from .results import FORMAT_VERSION, write_results
 from .runs import Spread
 
 KIND = "tuned"
+# Another search finds its results anew.
+SEARCH_VERSION = 2
 TRIAL_FRAMES = 32
 ROUNDS = 3
 BUDGET_SECONDS = 40.0
@@ -59,14 +62,33 @@ class Tuned(RichResult):
     environment: dict[str, str]
 
     def __str__(self) -> str:
-        lines = [f"{name:<36}{speed!s} FPS" for name, speed in self.speeds.items()]
+        return f"{self.head}\n{self.table}"
+
+    @property
+    def head(self) -> str:
+        """What was found, and when, in a line."""
         how = f"found in {self.seconds:.0f} s" if self.seconds else "remembered"
-        return "\n".join([f"{_name(self.config)}, {how}", *lines])
+        return f"Best here: {_name(self.config)}, {how}"
+
+    @property
+    def table(self) -> Table:
+        """A row for each configuration that was tried."""
+        columns: list[Column[tuple[str, Spread]]] = [
+            Column("configuration", lambda row: row[0], is_text=True),
+            Column("FPS", lambda row: f"{row[1].median:.2f}"),
+            Column("low-high", lambda row: row[1].range_text),
+        ]
+        return Table.of(columns, self.speeds.items())
 
 
 def _name(config: RenderConfig) -> str:
-    where = "overlapped" if config.overlap else "in turn"
-    return f"batch_size={config.batch_size}, n_jobs={config.n_jobs}, {where}"
+    """The fields that are searched, where they are not the defaults."""
+    parts = [f"batch_size={config.batch_size}", f"n_jobs={config.n_jobs}"]
+    if config.streams:
+        parts.append(f"streams={config.streams}")
+    if not config.fuse:
+        parts.append("not fused")
+    return ", ".join([*parts, "overlapped" if config.overlap else "in turn"])
 
 
 def autotune(
@@ -77,7 +99,7 @@ def autotune(
     renew: bool = False,
     progress: RunProgress | None = None,
 ) -> Tuned:
-    """Find the fastest batch size, number of workers and order of work for this machine.
+    """Find the fastest batch size, streams, workers, fusion and order of work for this machine.
 
     Short renders of all candidates, turn by turn; after each round the slower half drops out.
     The result is kept by machine, versions, network, frame size and ``base``, and found again.
@@ -113,11 +135,17 @@ def last_tuned() -> RenderConfig:
 
 
 def candidates(base: RenderConfig, cores: int) -> list[RenderConfig]:
-    """What is tried, in the order of the memory it takes."""
+    """What is tried: in the order of the memory it takes, and at the end one after the other.
+
+    One batch on all cores, and then as many batches as cores (``streams``), with the last layers
+    fused and not, of several sizes and with one and several workers.
+    """
+    base = replace(base, overlap=True, streams=0, n_jobs=1)
     workers = [1, cores] if cores > 1 else [1]
-    batches = [1, 2, 4, 8]
-    found = [replace(base, batch_size=b, n_jobs=n, overlap=True) for b in batches for n in workers]
-    return [*found, replace(base, batch_size=4, n_jobs=1, overlap=False)]
+    together = [replace(base, batch_size=b, streams=1) for b in (1, 4)] if cores > 1 else []
+    plain = [replace(base, batch_size=b, fuse=False) for b in (1, 4)] if base.fuse else []
+    each = [replace(base, batch_size=b, n_jobs=n) for b in (1, 2, 4, 8) for n in workers]
+    return [*together, *plain, *each, replace(base, batch_size=4, overlap=False)]
 
 
 class _Search:
@@ -197,7 +225,8 @@ def _digest(avatar: Avatar, base: RenderConfig) -> str:
     machine = {key: text for key, text in environment().items() if key != "date"}
     network = hashlib.sha256(generator.read_bytes()).hexdigest()
     box = avatar.boxes[0]
-    what = (machine, network, avatar.width, avatar.height, box.width, box.height, base)
+    size = avatar.width, avatar.height, box.width, box.height
+    what = (SEARCH_VERSION, machine, network, size, base)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:24]
 
 
@@ -231,9 +260,12 @@ def _read(path: Path) -> Tuned:
     data = parsed(read_kept(path, trusted_owners(), _LARGEST_BYTES), path.name)
     if data.get("kind") != KIND or data.get("version") != FORMAT_VERSION:
         raise ValueError(f"{path.name} is of another kind or version")
-    body = {name: data[name] for name in ("config", "speeds", "environment")}
+    names = ("config", "speeds", "environment", "search")
+    body = {name: data[name] for name in names if name in data}
     if data.get("digest") != _sum(body):
         raise ValueError(f"{path.name} differs from its check sum")
+    if body.get("search") != SEARCH_VERSION:
+        raise FileNotFoundError(f"{path.name} is of another search")
     speeds = {name: _spread(entry) for name, entry in body["speeds"].items()}
     texts = {str(key): str(text) for key, text in body["environment"].items()}
     return Tuned(RenderConfig(**body["config"]), speeds, 0.0, texts)
@@ -256,6 +288,7 @@ def _remember(digest: str, result: Tuned) -> None:
         "config": asdict(result.config),
         "speeds": {name: asdict(speed) for name, speed in result.speeds.items()},
         "environment": result.environment,
+        "search": SEARCH_VERSION,
     }
     names = [f"{name}.json" for name in (digest, "last")]
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lipsync_nb.pipeline.timing import Span, StageRow, Timings
+from lipsync_nb.types.table import Table
 
 from .markup import Markup, element, joined
 
@@ -36,7 +37,7 @@ STYLE = Markup(
   border-bottom: 1px solid rgba(128,128,128,.25); color: inherit; font-size: 12px; }
 .lsnb table tbody tr:nth-child(n) { background: none; }
 .lsnb th:first-child, .lsnb td:first-child { text-align: left; }
-.lsnb .text td, .lsnb .text th { text-align: left; }
+.lsnb .text td, .lsnb .text th, .lsnb td.words, .lsnb th.words { text-align: left; }
 .lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
   margin-right: 6px; }
 .lsnb svg { display: block; width: 100%; min-width: 480px; height: auto; }
@@ -88,28 +89,43 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], kind: str = 
     return element("table", names, body, class_=kind)
 
 
+def table_html(shown: Table, mark: Callable[[str, str], object] | None = None) -> Markup:
+    """A table as HTML; words stand on the left.
+
+    Args:
+        mark: what is shown in place of a cell, from the column's name and the text.
+    """
+    names = zip(shown.names, shown.are_texts, strict=True)
+    head = element("tr", *(element("th", name, class_=_side(is_text)) for name, is_text in names))
+    body = (
+        element(
+            "tr",
+            *(
+                element("td", mark(name, cell) if mark else cell, class_=_side(is_text))
+                for name, cell, is_text in zip(shown.names, row, shown.are_texts, strict=True)
+            ),
+        )
+        for row in shown.rows
+    )
+    return element("table", element("thead", head), element("tbody", *body))
+
+
+def _side(is_text: bool) -> str:
+    return "words" if is_text else ""
+
+
 def _row(cells: Iterable[object], kind: str = "td") -> Markup:
     return element("tr", *(element(kind, cell) for cell in cells))
 
 
 def stage_table(timings: Timings) -> Markup:
     """Seconds, ms a frame, percentiles and FPS of each stage, and of the whole."""
-    rows = [_stage_cells(row) for row in timings.stages]
-    if timings.num_frames:
-        steady = StageRow("steady", timings.steady_seconds, timings.num_frames)
-        whole = StageRow("whole", timings.wall_seconds, timings.num_frames)
-        rows += [_stage_cells(steady), _stage_cells(whole)]
-    return table(["stage", "seconds", "ms/frame", "p50 ms", "p95 ms", "FPS"], rows)
 
+    def with_key(column: str, text: str) -> object:
+        colour = stage_colour(text) if text in STAGE_COLOURS else "none"
+        return joined([_key(colour), text]) if column == "stage" else text
 
-def _stage_cells(row: StageRow) -> list[str]:
-    colour = stage_colour(row.stage) if row.stage in STAGE_COLOURS else "none"
-    name = joined([_key(colour), row.stage])
-    if not row.frames:
-        return [name, f"{row.seconds:.2f}", "", "", "", ""]
-    percentiles = [f"{row.p50_ms:.2f}", f"{row.p95_ms:.2f}"] if row.p50_ms else ["", ""]
-    figures = [f"{row.seconds:.2f}", f"{row.ms_per_frame:.2f}", *percentiles, f"{row.fps:.1f}"]
-    return [name, *figures]
+    return table_html(timings.table, with_key)
 
 
 def _key(colour: str) -> Markup:

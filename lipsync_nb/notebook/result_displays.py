@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from lipsync_nb.experiments.ablations import Ablation, AblationStep
-from lipsync_nb.experiments.golden import FactTable, FrameComparison
+from lipsync_nb.experiments.ablations import Ablation
+from lipsync_nb.experiments.golden import FAILS, FactTable, FrameComparison
 from lipsync_nb.experiments.memory import MemoryTable
-from lipsync_nb.experiments.precision import PrecisionComparison, PrecisionRow
-from lipsync_nb.experiments.profiling import NetworkProfile, OperatorRow
-from lipsync_nb.experiments.quality import IDENTICAL_DB, mouth_of
+from lipsync_nb.experiments.precision import PrecisionComparison
+from lipsync_nb.experiments.profiling import NetworkProfile
+from lipsync_nb.experiments.quality import decibel_text, mouth_of
 from lipsync_nb.experiments.runs import Benchmark
 from lipsync_nb.experiments.sweeps import Sweep, SweepRow
 from lipsync_nb.experiments.tuning import Tuned
@@ -29,27 +29,11 @@ _GAIN = 8
 @html_of.register
 def _(result: Benchmark) -> Markup:
     speeds = {n: (s.median, s.low, s.high) for n in result.names for s in [result.fps(n)]}
-    rows = [
-        [
-            name,
-            f"{result.fps(name).median:.2f}",
-            f"{result.fps(name).low:.1f}-{result.fps(name).high:.1f}",
-            f"{result.first(name).fps:.2f}",
-            f"{result.inference_fps(name).median:.2f}",
-            f"{np.median([run.warmup_seconds for run in result.steady(name)]):.2f} s",
-            f"{max(run.rss_bytes for run in result.steady(name)) / 1e6:.0f} MB",
-        ]
-        for name in result.names
-    ]
-    columns = ["configuration", "FPS", "low-high", "first", "inference", "warm-up", "RSS"]
     where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
     return charts.page(
-        charts.heading(
-            f"{result.runs[0].num_frames} frames a run, median of "
-            f"{len(result.steady(result.names[0]))} repeats"
-        ),
+        charts.heading(result.head),
         charts.figure_bars(speeds, "FPS"),
-        charts.table(columns, rows),
+        charts.table_html(result.table),
         charts.heading("Work per frame, by stage"),
         charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
         charts.dim(where),
@@ -61,20 +45,8 @@ def _(result: Sweep) -> Markup:
     how = "first runs counted" if result.warmup == "included" else "first runs apart"
     head = charts.heading(result.verdict)
     repeats = max((len(row.runs) for row in result.rows), default=0)
-    rows = [_sweep_cells(result, row) for row in result.rows]
-    columns = [*result.names, "FPS", "low-high", "network ms", "composite ms", "encode ms", ""]
     note = charts.dim(f"Median of {repeats} repeats, {how}.")
-    return charts.page(head, _sweep_chart(result), charts.table(columns, rows), note)
-
-
-def _sweep_cells(result: Sweep, row: SweepRow) -> list[str]:
-    values = [str(value) for value in row.values.values()]
-    fps = row.fps
-    if fps is None:
-        return [*values, "", "", "", "", "", row.reason]
-    stages = [f"{row.ms_per_frame(stage):.2f}" for stage in ("inference", "composite", "encode")]
-    mark = "best" if row is result.best else "tie" if row in result.ties else ""
-    return [*values, f"{fps.median:.2f}", f"{fps.low:.1f}-{fps.high:.1f}", *stages, mark]
+    return charts.page(head, _sweep_chart(result), charts.table_html(result.table), note)
 
 
 def _sweep_chart(result: Sweep) -> Markup:
@@ -105,11 +77,10 @@ def _(result: Ablation) -> Markup:
     steps = result.steps
     speeds = {s.name: (s.fps.median, s.fps.low, s.fps.high) for s in steps}
     stages = {s.name: result.benchmark.stage_rows(s.name) for s in steps}
-    columns = ["step", "FPS", "over the one before", "over the first", "origin", "what it adds"]
     return charts.page(
         charts.heading(result.verdict),
         charts.figure_bars(speeds, "FPS"),
-        charts.table(columns, [_ablation_cells(step) for step in steps]),
+        charts.table_html(result.table),
         charts.heading("Work per frame, by stage"),
         charts.stage_bars(stages),
         charts.dim(
@@ -119,20 +90,11 @@ def _(result: Ablation) -> Markup:
     )
 
 
-def _ablation_cells(step: AblationStep) -> list[str]:
-    gain = "tie" if step.tie else f"{step.over_before.median:.2f}"
-    origin = f"{step.origin.fps:.2f}" if step.origin else ""
-    figures = [f"{step.fps.median:.2f}", gain, f"{step.over_first.median:.2f}", origin]
-    return [step.name, *figures, step.text]
-
-
 @html_of.register
 def _(result: PrecisionComparison) -> Markup:
-    columns = ["precision", "MB", "FPS", "network ms", "PSNR dB", "SSIM", "largest", "r", ""]
-    rows = [_precision_cells(result, row) for row in result.rows]
     return charts.page(
         charts.heading(result.verdict),
-        charts.table(columns, rows),
+        charts.table_html(result.table),
         charts.dim(
             "PSNR, SSIM and the largest difference (of 255): the mouth region against "
             f"{result.rows[0].precision}. r: the opening shown against the drawn truth."
@@ -140,23 +102,6 @@ def _(result: PrecisionComparison) -> Markup:
         ),
         *_pictures(result),
     )
-
-
-def _precision_cells(result: PrecisionComparison, row: PrecisionRow) -> list[str]:
-    like, fps = row.likeness, row.fps
-    if like is None or fps is None:
-        return [row.precision, *[""] * 7, row.reason]
-    return [
-        row.precision,
-        f"{row.size_bytes / 1e6:.1f}",
-        f"{fps.median:.2f}",
-        f"{row.inference_ms:.2f}",
-        f"{like.psnr_db:.1f}",
-        like.ssim_text,
-        str(like.largest),
-        "" if row.r is None else f"{row.r:.3f}",
-        "best" if row is result.best else "",
-    ]
 
 
 def _pictures(result: PrecisionComparison) -> Iterable[Markup]:
@@ -186,70 +131,40 @@ def _gained(pictures: ImageArray, reference: ImageArray) -> ImageArray:
 @html_of.register
 def _(result: Tuned) -> Markup:
     speeds = {name: (s.median, s.low, s.high) for name, s in result.speeds.items()}
-    how = f"Found in {result.seconds:.0f} s." if result.seconds else "Remembered."
-    config = result.config
-    head = charts.heading(f"Best here: batch_size={config.batch_size}, n_jobs={config.n_jobs}")
-    return charts.page(head, charts.figure_bars(speeds, "FPS"), charts.dim(how))
+    head = charts.heading(result.head)
+    return charts.page(head, charts.figure_bars(speeds, "FPS"), charts.table_html(result.table))
 
 
 @html_of.register
 def _(result: NetworkProfile) -> Markup:
     head = charts.heading(result.head)
     kinds = {row.kind: row.ms_per_frame for row in result.kinds[:10]}
-    columns = ["the ten longest nodes", "operator", "output", "ms a frame", "share"]
     return charts.page(
         head,
         charts.figure_bars({kind: (ms, ms, ms) for kind, ms in kinds.items()}, "ms"),
-        charts.table(columns, [_operator_cells(row) for row in result.nodes[:10]]),
+        charts.table_html(result.kind_table),
+        charts.table_html(result.node_table),
     )
-
-
-def _operator_cells(row: OperatorRow) -> list[str]:
-    figures = [f"{row.ms_per_frame:.2f}", f"{100 * row.share:.1f} %"]
-    return [row.name[-48:], row.kind, row.output, *figures]
 
 
 @html_of.register
 def _(result: MemoryTable) -> Markup:
-    columns = ["template frames", "pixels", "estimate MB", "measured MB", "the origin MB"]
-    rows = [
-        [
-            str(row.num_frames),
-            row.pixels,
-            f"{row.estimate_bytes / 1e6:.0f}",
-            "-" if row.measured_bytes is None else f"{row.measured_bytes / 1e6:.0f}",
-            f"{row.origin_bytes / 1e6:.0f}",
-        ]
-        for row in result.rows
-    ]
-    return charts.page(charts.heading("Templates in RAM"), charts.table(columns, rows))
+    return charts.page(charts.heading("Templates in RAM"), charts.table_html(result.table))
 
 
 @html_of.register
 def _(result: FrameComparison) -> Markup:
     reference, name = result.names
     shown = result.shown
-    columns = ["frame", "largest", "mean", "PSNR dB", ""]
-    rows = [
-        [
-            str(entry.frame),
-            str(entry.largest),
-            f"{entry.mean:.2f}",
-            _decibel(entry.psnr_db),
-            _state(not entry.problems(result.limits)),
-        ]
-        for entry in shown
-    ]
     count = len(result.differences)
     few = f", the {len(shown)} that differ most" if len(shown) < count else ""
     head = charts.heading(f"{name} against {reference}: {count} pictures{few}")
     together = charts.dim(
-        f"All together: PSNR {_decibel(result.psnr_db)} dB, "
+        f"All together: PSNR {decibel_text(result.psnr_db)} dB, "
         f"largest difference {result.largest} of 255."
     )
-    return charts.page(
-        head, _problems(result.problems), charts.table(columns, rows), together, _pairs(result)
-    )
+    table = charts.table_html(result.table, _bold)
+    return charts.page(head, _problems(result.problems), table, together, _pairs(result))
 
 
 def _pairs(result: FrameComparison) -> Markup:
@@ -267,12 +182,8 @@ def _pairs(result: FrameComparison) -> Markup:
     return grid_html(figures, f"repeat({len(frames)},1fr)")
 
 
-def _decibel(value: float) -> str:
-    return f"{value:.1f}" if value < IDENTICAL_DB else "over 100"
-
-
-def _state(fine: bool) -> Markup:
-    return Markup() if fine else element("b", "fails")
+def _bold(column: str, text: str) -> object:
+    return element("b", text) if text == FAILS and not column else text
 
 
 def _problems(problems: Sequence[str]) -> Markup:
@@ -283,14 +194,4 @@ def _problems(problems: Sequence[str]) -> Markup:
 
 @html_of.register
 def _(result: FactTable) -> Markup:
-    rows = [
-        [
-            fact.name,
-            fact.found_text,
-            fact.expectation,
-            _state(fact.holds),
-        ]
-        for fact in result.facts
-    ]
-    columns = ["", "found", "expected", ""]
-    return charts.page(_problems(result.problems), charts.table(columns, rows, "text"))
+    return charts.page(_problems(result.problems), charts.table_html(result.table, _bold))

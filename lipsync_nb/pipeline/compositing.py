@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from lipsync_nb.avatar.cache import Border, Template
@@ -150,15 +148,18 @@ class PlanarFrame(Frame):
     def __init__(
         self, index: int, template_index: int, time_seconds: float, planes: ImageArray
     ) -> None:
-        values = {"index": index, "template_index": template_index, "time_seconds": time_seconds}
-        self.__dict__.update(values, planes=planes)
+        self.index, self.template_index = index, template_index
+        self.time_seconds, self.planes = time_seconds, planes
+        self._data: ImageArray | None = None
 
-    @cached_property
-    def data(self) -> ImageArray:
+    @property
+    def data(self) -> ImageArray:  # type: ignore[override]
         """uint8 ``[H, W, 3]`` BGR; it belongs to the receiver."""
-        if self.planes is None:
-            raise ValueError(f"frame {self.index} was given back, its pixels are gone.")
-        return i420_to_bgr(self.planes)
+        if self._data is None:
+            if self.planes is None:
+                raise ValueError(f"frame {self.index} was given back, its pixels are gone.")
+            self._data = i420_to_bgr(self.planes)
+        return self._data
 
     @property
     def picture(self) -> ImageArray:
@@ -290,4 +291,4 @@ class Compositor:
             self.pool.give(frame.data)
         elif frame.planes is not None:
             self.pool.give(frame.planes)
-            frame.__dict__["planes"] = None
+            frame.planes = None

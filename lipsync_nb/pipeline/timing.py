@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lipsync_nb.types.rich import Rich
+from lipsync_nb.types.table import Column, Table
 
 
 @dataclass(frozen=True)
@@ -196,12 +197,33 @@ class Timings(Rich):
         return next((row.ms_per_frame for row in self.stages if row.stage == stage), 0.0)
 
     def __str__(self) -> str:
-        head = f"{'stage':<12}{'seconds':>9}{'ms/frame':>10}{'p50':>8}{'p95':>8}{'FPS':>9}"
-        rows = [_line(row) for row in self.stages]
+        return str(self.table)
+
+    @property
+    def table(self) -> Table:
+        """A row for each stage, for the steady work and for the whole."""
+        rows = [*self.stages]
         if self.num_frames:
-            rows.append(_line(StageRow("steady", self.steady_seconds, self.num_frames)))
-        rows.append(_line(StageRow("whole", self.wall_seconds, self.num_frames)))
-        return "\n".join([head, *rows])
+            rows.append(StageRow("steady", self.steady_seconds, self.num_frames))
+        rows.append(StageRow("whole", self.wall_seconds, self.num_frames))
+
+        def figure(name: str, places: int = 2) -> Callable[[StageRow], object]:
+            return lambda row: f"{getattr(row, name):.{places}f}" if row.frames else ""
+
+        def percentile(name: str) -> Callable[[StageRow], object]:
+            return lambda row: f"{getattr(row, name):.2f}" if row.p50_ms else ""
+
+        return Table.of(
+            [
+                Column("stage", lambda row: row.stage, is_text=True),
+                Column("seconds", lambda row: f"{row.seconds:.2f}"),
+                Column("ms/frame", figure("ms_per_frame")),
+                Column("p50 ms", percentile("p50_ms")),
+                Column("p95 ms", percentile("p95_ms")),
+                Column("FPS", figure("fps", 1)),
+            ],
+            rows,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Stages, spans and totals as plain numbers and texts."""
@@ -289,11 +311,3 @@ def _covered(spans: Sequence[Span]) -> float:
         total += max(0.0, span.end_seconds - max(span.start_seconds, end))
         end = max(end, span.end_seconds)
     return total
-
-
-def _line(row: StageRow) -> str:
-    line = f"{row.stage:<12}{row.seconds:>9.2f}"
-    if not row.frames:
-        return line
-    percentiles = f"{row.p50_ms:>8.2f}{row.p95_ms:>8.2f}" if row.p50_ms else " " * 16
-    return f"{line}{row.ms_per_frame:>10.2f}{percentiles}{row.fps:>9.1f}"

@@ -235,7 +235,7 @@ class Predictions:
         return len(self.frame_indices)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Frame:
     """A finished output frame; ``data`` is uint8 ``[H, W, 3]`` BGR and belongs to the receiver."""
 

@@ -10,6 +10,7 @@ from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.displays import config_text, data_uri
 from lipsync_nb.notebook.markup import Markup, element
 from lipsync_nb.pipeline.render import RenderResult
+from lipsync_nb.types.table import Column, Table
 
 from .panel import Panel
 
@@ -75,21 +76,20 @@ class TimingView(Panel):
         self._comparison.value = charts.page(charts.heading("Runs"), self._table())
 
     def _table(self) -> Markup:
-        head = ["run", "frames", "FPS", "ms/frame", "start-up", "over the first"]
         first = self._runs[0][1].timings.steady_fps
-        rows = []
-        for label, result in self._runs:
-            timings = result.timings
-            faster = f"{timings.steady_fps / first:.2f}" if first else ""
-            rows.append([
-                label,
-                str(result.num_frames),
-                f"{timings.steady_fps:.1f}",
-                f"{1000 / timings.steady_fps:.1f}" if timings.steady_fps else "",
-                f"{timings.begin_seconds:.2f} s",
-                faster,
-            ])  # fmt: skip
-        return charts.table(head, rows)
+
+        def fps(run: tuple[str, RenderResult]) -> float:
+            return run[1].timings.steady_fps
+
+        columns: list[Column[tuple[str, RenderResult]]] = [
+            Column("run", lambda run: run[0], is_text=True),
+            Column("frames", lambda run: run[1].num_frames),
+            Column("FPS", lambda run: f"{fps(run):.1f}"),
+            Column("ms/frame", lambda run: f"{1000 / fps(run):.1f}" if fps(run) else ""),
+            Column("start-up", lambda run: f"{run[1].timings.begin_seconds:.2f} s"),
+            Column("over the first", lambda run: f"{fps(run) / first:.2f}" if first else ""),
+        ]
+        return charts.table_html(Table.of(columns, self._runs))
 
 
 def _links(result: RenderResult) -> Markup:

@@ -222,7 +222,7 @@ def test_fp16_looks_like_fp32(
     assert_same(lnb.iter_frames(avatar, speech, config), reference[:8], tolerance=4)
 
 
-def test_other_arithmetic_needs_a_prepared_network() -> None:
+def test_other_precisions_need_a_prepared_network() -> None:
     with pytest.raises(ConfigError, match="prepare: found False, expected True for int8"):
         lnb.RenderConfig(precision="int8", prepare=False)
 

@@ -51,8 +51,8 @@ def check_generator() -> None:
     given = random_feeds(plain, 1)
     expected = Session(plain, Path("plain"), provider="cpu")(given)[0]
     assert_close(FusedNetwork(plain, open_session)(given)[0], expected)
-    arithmetic = QuantizationSettings("int8", lambda: [given], "audio", weight_bits())
-    integers = prepare_whole(network, arithmetic)["whole.onnx"]
+    settings = QuantizationSettings("int8", lambda: [given], "audio", weight_bits())
+    integers = prepare_whole(network, settings)["whole.onnx"]
     found = Session(integers, Path("int8"), provider="cpu")(given)[0]
     assert psnr(found, expected) > 40
 

@@ -106,7 +106,7 @@ def _add_precision(commands: Commands) -> None:
 
 
 def _add_quantize(commands: Commands) -> None:
-    quantize = _command(commands, "quantize", "write the network in other arithmetic", _quantize)
+    quantize = _command(commands, "quantize", "write the network with other numbers", _quantize)
     quantize.add_argument("speech", nargs="?", help="speech to calibrate on, where needed")
     quantize.add_argument("--precision", default="int8", help="default: int8")
     quantize.add_argument("--out", required=True, help="OUT.onnx")

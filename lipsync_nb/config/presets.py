@@ -48,7 +48,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("fused", "the layers on large pictures are computed row by row", _FUSED),
     Preset("engine", "what the network computes from a template frame alone is kept", _ENGINE),
     Preset(
-        "int8", "8-bit arithmetic, calibrated on the avatar", replace(_ENGINE, precision="int8")
+        "int8", "8-bit numbers, calibrated on the avatar", replace(_ENGINE, precision="int8")
     ),
 )
 

@@ -253,7 +253,7 @@ def face_pictures(
 def mouth_pictures(
     avatar: Avatar, speech: Speech, config: RenderConfig, timings: Timings | None = None
 ) -> dict[int, ImageArray]:
-    """The mouth as the network paints it in every output frame, before it is pasted.
+    """The mouth as the network predicts it in every output frame, before it is pasted.
 
     Args:
         timings: collects the time of each stage, where given.

@@ -1,4 +1,4 @@
-"""The generator in other arithmetic: written to a file, and compared in speed and picture."""
+"""The generator in other precisions: written to a file, and compared in speed and picture."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class QuantizedNetwork(RichResult):
-    """A generator in another arithmetic.
+    """A generator in another precision.
 
     Attributes:
         precision: the recipe.
@@ -88,7 +88,7 @@ class QuantizedNetwork(RichResult):
 def quantize(
     avatar: Avatar, precision: Recipe = "int8", speech: Speech | None = None
 ) -> QuantizedNetwork:
-    """Make the avatar's generator compute in another arithmetic.
+    """Make the avatar's generator compute in another precision.
 
     `RenderConfig` does this by itself for ``fp16`` and ``int8``; this is for a file to keep, to
     look into or to take elsewhere.
@@ -150,7 +150,7 @@ def _samples(
 
 @dataclass(frozen=True)
 class PrecisionRow:
-    """One arithmetic, measured.
+    """One precision, measured.
 
     Attributes:
         precision: the recipe.
@@ -159,7 +159,7 @@ class PrecisionRow:
         likeness: of the mouth region to FP32.
         r: Pearson's correlation of the demo's mouth opening with the drawn truth; None for
             other avatars and speeches.
-        pictures: what the network painted at `PrecisionComparison.shown_frames`, uint8
+        pictures: what the network predicted at `PrecisionComparison.shown_frames`, uint8
             ``[n, 320, 320, 3]`` BGR.
         reason: why it could not be had, else empty.
     """
@@ -185,7 +185,7 @@ class PrecisionRow:
 
 @dataclass(frozen=True)
 class PrecisionComparison(RichResult):
-    """Arithmetics side by side; the first is what the others are compared with.
+    """Precisions side by side; the first is what the others are compared with.
 
     Attributes:
         rows: one each.
@@ -310,10 +310,10 @@ def compare_precision(
     max_frames: int = 60,
     progress: RunProgress | None = None,
 ) -> PrecisionComparison:
-    """Compare arithmetics of the generator: size, speed, and what is seen of the difference.
+    """Compare precisions of the generator: size, speed, and what is seen of the difference.
 
     Speeds are of renders to a video, turn by turn, after a first one; the pictures are compared
-    as the network painted them, in the mouth region.
+    as the network predicted them, in the mouth region.
 
     Args:
         precisions: the first is what the others are compared with.
@@ -333,7 +333,7 @@ def compare_precision(
         raise ConfigError("precisions: found none, expected one or more.")
     with scratch_folder() as folder:
         work = _Comparison(avatar, speech, max_frames, progress, folder)
-        rows = [work.painted(precision) for precision in precisions]
+        rows = [work.predicted(precision) for precision in precisions]
         for repeat in range(1, repeats + 1):
             rows = [work.measured(row, repeat) for row in rows]
         return work.compared(rows)
@@ -354,8 +354,8 @@ class _Comparison:
         self._ways: dict[str, tuple[Avatar, RenderConfig]] = {}
         self._images: dict[str, ImageArray] = {}
 
-    def painted(self, precision: Recipe) -> PrecisionRow:
-        """What the network paints in an arithmetic; the first of its renders."""
+    def predicted(self, precision: Recipe) -> PrecisionRow:
+        """What the network predicts in a precision; the first of its renders."""
         try:
             avatar, config = self._way(precision)
             stream = FrameStream(avatar, self._speech, config)

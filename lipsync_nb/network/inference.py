@@ -176,7 +176,7 @@ def _tried(
 
 
 class Generator:
-    """The network that paints the mouth, as its file is: a batch in, uint8 pictures out."""
+    """The network that predicts the mouth, as its file is: a batch in, uint8 pictures out."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Generator:
         self._range = OutputRange(1) if self.network.gives_bytes else None
 
     def __call__(self, batch: Batch) -> Predictions:
-        """Paint a batch: ``images`` uint8 ``[n, s, s, 3]`` BGR, ``trunc(output * 255)``.
+        """Predict a batch: ``images`` uint8 ``[n, s, s, 3]`` BGR, ``trunc(output * 255)``.
 
         Raises:
             NetworkError: see `OnnxNetwork`, and `OutputRange`, which the first batch decides.
@@ -242,7 +242,7 @@ class Session:
 
     Raises:
         NetworkError: it cannot be opened; when called, it cannot be run, or the pictures that it
-            paints are of NaN or infinity, see `with_picture_output`.
+            gives are of NaN or infinity, see `with_picture_output`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Networks in other arithmetic: 8 bits, calibrated on typical inputs, and float16."""
+"""Networks of other numbers: 8 bits, calibrated on typical inputs, and float16."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _(result: PrecisionComparison) -> Markup:
 
 
 def _pictures(result: PrecisionComparison) -> Iterable[Markup]:
-    """Mouths of each arithmetic under each other, with the difference to the first."""
+    """Mouths of each precision under each other, with the difference to the first."""
     reference = result.rows[0].pictures
     if reference is None:
         return

@@ -1,4 +1,4 @@
-"""Painting predictions into the full frames, through joblib."""
+"""Pasting predictions into the full frames, through joblib."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CACHED_BYTES = 6_000_000
 def paste_face(
     frame: ImageArray, crop: ImageArray, prediction: ImageArray, box: Box, spec: ModelSpec
 ) -> None:
-    """Paint a prediction into a full frame, in place: the plain way.
+    """Paste a prediction into a full frame, in place: the plain way.
 
     The prediction goes inside the crop, whose border of ``spec.margin`` pixels stays original; the
     crop is resized to the box's own size and written over it.
@@ -36,7 +36,7 @@ def paste_face(
 def composite_frame(
     template: Template, index: int, prediction: ImageArray, out: ImageArray | None = None
 ) -> ImageArray:
-    """Template frame ``index`` with a prediction painted in, uint8 ``[H, W, 3]`` BGR.
+    """Template frame ``index`` with a prediction pasted in, uint8 ``[H, W, 3]`` BGR.
 
     The plain way, which `composite_picture` is compared with.
 
@@ -81,7 +81,7 @@ def composite_picture(
     out: ImageArray | None = None,
     scratch: Scratch | None = None,
 ) -> ImageArray:
-    """Template frame ``index`` with a prediction painted in, in the layout it is kept in.
+    """Template frame ``index`` with a prediction pasted in, in the layout it is kept in.
 
     Equal to `composite_frame` for BGR; for I420 equal to `bgr_to_i420` of it inside the box,
     and the kept picture outside.
@@ -127,13 +127,13 @@ def _paste_planar(
     patch's.
     """
     outer = box.even
-    painted = scratch.patch(outer)
+    pasted = scratch.patch(outer)
     if outer != box:
-        painted[:] = patch
+        pasted[:] = patch
     left, top = box.x1 - outer.x1, box.y1 - outer.y1
-    target = painted[top : top + box.height, left : left + box.width]
+    target = pasted[top : top + box.height, left : left + box.width]
     resize(scratch.face, box.width, box.height, spec.interpolation, out=target)
-    paste_i420(out, painted, outer.x1, outer.y1, scratch.room)
+    paste_i420(out, pasted, outer.x1, outer.y1, scratch.room)
 
 
 class PlanarFrame(Frame):

@@ -24,7 +24,7 @@ class FrameTrace(Rich):
     """The steps of one output frame; pictures are uint8 BGR.
 
     Attributes:
-        index, template_index: output frame, and the template frame it is painted on.
+        index, template_index: output frame, and the template frame it is made from.
         box: the face box in the full frame.
         original: the template frame, ``[H, W, 3]``.
         crop: its face box, resized, ``[328, 328, 3]``.
@@ -32,7 +32,7 @@ class FrameTrace(Rich):
         visual: what the network sees, float32 ``[6, 320, 320]``: roi and masked roi, 0..1.
         audio: the rows of features that go with it, float32 ``[16, 512]``.
         first_row: number of the first of them in the feature track; may be below 0.
-        prediction: what the network painted, ``[320, 320, 3]``.
+        prediction: what the network gave, ``[320, 320, 3]``.
         face: the prediction within the ring of the crop, ``[328, 328, 3]``.
         patch: the same, resized to the box.
         frame: the finished frame, ``[H, W, 3]``.

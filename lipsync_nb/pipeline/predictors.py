@@ -1,4 +1,4 @@
-"""Predictors: a generator with its inputs, from batches of output frames to painted pictures."""
+"""Predictors: a generator with its inputs, from batches of output frames to pictures."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CPU_BATCH, GPU_BATCH = 1, 4
 
 
 class Predictor(Protocol):
-    """A generator with its inputs: batches of output frames to painted pictures.
+    """A generator with its inputs: batches of output frames to pictures.
 
     Attributes:
         provider: name of the execution provider that is really bound.
         batching: how batches run, see `OnnxNetwork`.
-        streams: threads that may paint a batch each at the same time.
+        streams: threads that may predict a batch each at the same time.
         batch_size: frames of a full batch.
         notes: what was chosen, a line each.
         shortfalls: what was asked for and could not be had, and what came instead.
@@ -53,7 +53,7 @@ class Predictor(Protocol):
         """Inputs for these output frames on these template frames."""
 
     def __call__(self, batch: Batch) -> Predictions:
-        """Paint them."""
+        """Predict them."""
 
     def warm_up(self, count: int) -> None:
         """Run once on a batch of this size, of noise."""
@@ -120,7 +120,7 @@ def within_memory(
 
 @dataclass(frozen=True)
 class Remarks:
-    """What is to be told about how frames are painted: see `Predictor`."""
+    """What is to be told about how frames are predicted: see `Predictor`."""
 
     notes: tuple[str, ...] = ()
     shortfalls: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ class FusedNetwork:
         return self._program.num_layers
 
     def __call__(self, feeds: Mapping[str, AnyArray]) -> list[ImageArray]:
-        """Paint: arrays ``[n, ...]`` by input name to uint8 pictures ``[n, s, s, 3]``."""
+        """Predict: arrays ``[n, ...]`` by input name to uint8 pictures ``[n, s, s, 3]``."""
         return [self.finish(self.begin(feeds))]
 
     def begin(self, feeds: Mapping[str, AnyArray]) -> Mapping[str, AnyArray]:

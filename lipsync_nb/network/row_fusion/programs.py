@@ -51,7 +51,7 @@ class RowProgram:
         self._own = threading.local()
 
     def __call__(self, inputs: Sequence[Array], out: Array) -> None:
-        """Paint one picture.
+        """Compute one picture.
 
         Args:
             inputs: float32 ``[c, h, w]`` each, in the order of ``inputs``, contiguous.

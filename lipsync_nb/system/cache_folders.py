@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -22,9 +23,10 @@ def user_cache_folders() -> list[Path]:
     own = os.environ.get("LIPSYNC_NB_CACHE")
     if own:
         return [Path(own)]
-    home = platformdirs.user_cache_path("lipsync_nb", appauthor=False)
-    # Without a home the tilde stays.
-    folders = [home] if home.is_absolute() else []
+    folders = []
+    with suppress(RuntimeError):  # there is no home; older releases leave its tilde
+        folders = [platformdirs.user_cache_path("lipsync_nb", appauthor=False)]
+    folders = [folder for folder in folders if folder.is_absolute()]
     temporary = Path(tempfile.gettempdir()) / f"lipsync_nb-{_user()}"
     return [*folders, temporary] if _is_own(temporary) else folders
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lipsync_nb import Avatar, Box, Frame, Speech, iter_frames, load_avatar, load_speech
+from lipsync_nb import Avatar, Frame, Speech, iter_frames, load_avatar, load_speech
 from lipsync_nb.avatar.cache import crop_face
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.experiments.quality import demo_mouth_opening, pearson
 from lipsync_nb.media.imaging import write_image
 from lipsync_nb.types.arrays import FloatArray, ImageArray
-from lipsync_nb.types.records import SAMPLE_RATE
+from lipsync_nb.types.records import SAMPLE_RATE, Box
 from lipsync_nb.types.records import SYNCTALK_328 as SPEC
 
 from .synthesis import HELD_OUT_SENTENCES, HELD_OUT_VOICE, synthesise

@@ -1,15 +1,26 @@
-"""The examples of the documents run, each document from its top in a folder of its own."""
+"""The examples of the documents run, and what they name is there.
 
+Each document's examples run from its top, in a folder of its own.
+"""
+
+import ast
+import builtins
 import re
 import shlex
 import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from keyword import kwlist
 from pathlib import Path
 
+import grimp
 import pytest
 from builders import write_synctalk_avatar
 
 import lipsync_nb as lnb
-from lipsync_nb.__main__ import _parser
+from lipsync_nb.__main__ import _parser, main
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -50,10 +61,10 @@ def test_examples_run(name: str, place: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out
 
 
-def test_documents_have_examples() -> None:
-    assert {"README.md", "docs/row-programs.md", "docs/avatars.md", "docs/networks.md",
-            "docs/compositing.md", "docs/caches.md", "docs/measuring.md",
-            "docs/demo-avatar.md"} <= set(WITH_EXAMPLES)  # fmt: skip
+def test_pages_that_tell_of_use_have_examples() -> None:
+    without = {"CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md", "docs/faults.md",
+               "docs/int8.md"}  # fmt: skip
+    assert set(DOCUMENTS) - set(WITH_EXAMPLES) == without
     assert len(examples(DOCUMENTS["docs/row-programs.md"])) == 3
 
 
@@ -74,9 +85,10 @@ def commands(text: str) -> list[str]:
     return [call for call in calls if call.startswith("lipsync-nb ")]
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, p in DOCUMENTS.items() if commands(p.read_text("utf-8"))]
-)
+WITH_COMMANDS = [n for n, p in DOCUMENTS.items() if commands(p.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_commands_have_these_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for call in commands(DOCUMENTS[name].read_text(encoding="utf-8")):
         words = shlex.split(call)[1:]
@@ -86,26 +98,143 @@ def test_commands_have_these_options(name: str, capsys: pytest.CaptureFixture[st
             pytest.fail(f"{call}: {capsys.readouterr().err}") if end.code else None
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_names_are_there(name: str) -> None:
-    """Files of the repository, modules of its tools, and public names."""
-    text = DOCUMENTS[name].read_text(encoding="utf-8")
-    for file in re.findall(r"`([\w-]+(?:/[\w-]+)*/[\w-]+\.(?:py|pyi|md|toml|txt))`", text):
-        assert (ROOT / file).exists() or (ROOT / "lipsync_nb" / file).exists(), file
-    for module in re.findall(r"python -m (tools[\w.]+)", text):
+def test_commands_of_the_readme_run(place: Path) -> None:
+    """With the avatar and the speech that are here in place of the words in capitals."""
+    known = {"AVATAR": "person", "SPEECH": "hello.mp3"}
+    ran = 0
+    for call in commands(DOCUMENTS["README.md"].read_text(encoding="utf-8")):
+        words = [known.get(word, word) for word in shlex.split(call)[1:]]
+        if words[0] == "render":
+            assert main([*words, "--max-frames", "3"]) == 0, call
+            ran += 1
+    assert ran >= 2
+    assert (place / "OUT.mp4").is_file()
+    assert len(list((place / "FRAMES").glob("*.png"))) == 3
+
+
+def tool_calls(text: str) -> list[tuple[str, list[str]]]:
+    """The calls of this repository's tools in a document: the module, and its options."""
+    calls = re.findall(r"python -m (tools[\w.]*)([^\n`#]*)", text)
+    return [(module.rstrip("."), re.findall(r"--[\w-]+", rest)) for module, rest in calls]
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, p in DOCUMENTS.items() if tool_calls(p.read_text("utf-8"))]
+)
+def test_tools_have_these_options(name: str) -> None:
+    """Told from their sources: some need libraries that are not always here."""
+    for module, options in tool_calls(DOCUMENTS[name].read_text(encoding="utf-8")):
         place = ROOT / module.replace(".", "/")
-        assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
-    for names in re.findall(r"`lnb\.([\w.]+)", text):
+        files = [place.with_suffix(".py"), place / "__main__.py"]
+        source = "".join(file.read_text("utf-8") for file in files if file.exists())
+        assert "__main__" in source, module
+        for option in options:
+            assert f'"{option}"' in source, f"{module} {option}"
+
+
+def spans(text: str) -> list[str]:
+    """What stands in backticks in a document's sentences and tables."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_are_there(name: str) -> None:
+    """In the repository, or in the package."""
+    for span in spans(DOCUMENTS[name].read_text(encoding="utf-8")):
+        if re.fullmatch(r"[\w.*-]+(?:/[\w.*-]+)+|[\w-]+\.(?:py|pyi|md|toml|yml)", span):
+            is_of_an_avatar = span.split("/")[0] in AVATARS
+            folders = (ROOT, ROOT / "lipsync_nb")
+            assert is_of_an_avatar or any(any(f.glob(span)) for f in folders), span
+        if re.fullmatch(r"test_\w+", span):
+            assert (ROOT / "tests" / f"{span}.py").is_file(), span
+
+
+# Files and folders of avatars and of caches.
+AVATARS = ("full_body_img", "landmarks", "cache", "models", "checkpoint", "tuned", "~")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_public_names_are_there(name: str) -> None:
+    for names in re.findall(r"`lnb\.([\w.]+)", DOCUMENTS[name].read_text(encoding="utf-8")):
         thing: object = lnb
         for part in names.split("."):
             thing = getattr(thing, part)
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_options_take_these_values(name: str) -> None:
+    """``field="value"`` in backticks, alone or in ``RenderConfig(...)``."""
+    known = {option.name for option in fields(lnb.RenderConfig)}
+    for span in spans(DOCUMENTS[name].read_text(encoding="utf-8")):
+        for field, value in re.findall(r"\b(\w+)=([\w\"-]+)(?=[,)]|$)", span):
+            if field in known and not span.startswith(("lipsync-nb", "--")):
+                lnb.RenderConfig(**{field: ast.literal_eval(value)})
+
+
+@cache
+def names_of_the_sources() -> frozenset[str]:
+    """Every name in the sources, one-word texts too, and those of modules and Python's own."""
+    found = {*dir(builtins), *kwlist}
+    for folder in ("lipsync_nb", "tools", "tests"):
+        for file in (ROOT / folder).rglob("*.py"):
+            if file.name == Path(__file__).name:
+                continue
+            found |= {file.stem, file.parent.name}
+            found |= set(_names(ast.parse(file.read_text(encoding="utf-8"))))
+    return frozenset(found)
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        for attribute in ("name", "id", "attr", "arg", "module"):
+            value = getattr(node, attribute, None)
+            if isinstance(value, str):
+                yield from value.split(".")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from [node.value] if node.value.isidentifier() else node.value.split(",")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_names_are_of_the_sources(name: str) -> None:
+    """A class, a function, a module or an option that was renamed is renamed here too."""
+    for span in spans(DOCUMENTS[name].read_text(encoding="utf-8")):
+        parts = span.split(".")
+        if all(part.isidentifier() for part in parts) and parts[-1] not in SUFFIXES:
+            assert set(parts) <= names_of_the_sources() | FOREIGN, span
+
+
+SUFFIXES = ("mp4", "npy", "npz", "lms", "data", "pyi", "toml")
+# An instruction, LLVM's name of a processor, a mode of the published code.
+FOREIGN = {"cpuid", "znver4", "ave"}
+
+
+def reached(edges: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Whatever arrows lead to, from each place."""
+
+    def below(place: str) -> set[str]:
+        return {name for next_ in edges[place] for name in {next_} | below(next_)}
+
+    return {place: below(place) for place in list(edges)}
+
+
 def test_the_picture_of_the_rooms_is_true() -> None:
+    """Every room, every arrow an import, and every import on a way of arrows."""
     text = DOCUMENTS["docs/architecture.md"].read_text(encoding="utf-8")
-    drawn = set(re.findall(r"^    (\w+)\[\"", text, re.MULTILINE)) - {"main"}
     rooms = {p.stem for p in (ROOT / "lipsync_nb").iterdir() if not p.name.startswith("__")}
-    assert drawn == rooms - {"demo", "py"}
+    assert set(re.findall(r"^    (\w+)\[\"", text, re.MULTILINE)) == rooms - {"demo", "py"} | {
+        "main"
+    }
+    drawn, real = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for one, other in re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE):
+        drawn[one].add(other)
+    graph = grimp.build_graph("lipsync_nb", cache_dir=None)
+    for module in graph.modules - {"lipsync_nb"}:
+        for name in graph.find_modules_directly_imported_by(module) - {"lipsync_nb"}:
+            one, other = (m.split(".")[1].strip("_") for m in (module, name))
+            if one != other:
+                real[one].add(other)
+    assert all(drawn[room] <= real[room] for room in list(drawn))
+    assert reached(drawn) == reached(real)
 
 
 def test_the_readme_is_short() -> None:

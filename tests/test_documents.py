@@ -140,13 +140,17 @@ def spans(text: str) -> list[str]:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_files_are_there(name: str) -> None:
     """In the repository, or in the package."""
-    for span in spans(DOCUMENTS[name].read_text(encoding="utf-8")):
+    text = DOCUMENTS[name].read_text(encoding="utf-8")
+    for span in spans(text):
         if re.fullmatch(r"[\w.*-]+(?:/[\w.*-]+)+|[\w-]+\.(?:py|pyi|md|toml|yml)", span):
             is_of_an_avatar = span.split("/")[0] in AVATARS
             folders = (ROOT, ROOT / "lipsync_nb")
             assert is_of_an_avatar or any(any(f.glob(span)) for f in folders), span
         if re.fullmatch(r"test_\w+", span):
             assert (ROOT / "tests" / f"{span}.py").is_file(), span
+    for block in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for file in re.findall(r"\b((?:tests|requirements|notebooks)/[\w/-]+\.\w+)", block):
+            assert (ROOT / file).is_file(), file
 
 
 # Files and folders of avatars and of caches.

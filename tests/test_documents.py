@@ -240,6 +240,16 @@ def test_the_picture_of_the_rooms_is_true() -> None:
     assert all(ends <= real[room] for room, ends in drawn.items())
 
 
+def test_modules_are_in_their_rooms() -> None:
+    text = DOCUMENTS["docs/architecture.md"].read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 10
+    for room, told in rows:
+        for module in re.findall(r"`(\w+)`", told):
+            place = ROOT / "lipsync_nb" / room / module
+            assert place.is_dir() or place.with_suffix(".py").is_file(), f"{room}: {module}"
+
+
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
     text = DOCUMENTS["README.md"].read_text(encoding="utf-8")
     assert len(text.split()) < 660

@@ -47,9 +47,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("streamed", "every core has a frame of its own in the network", _STREAMED),
     Preset("fused", "the layers on large pictures are computed row by row", _FUSED),
     Preset("engine", "what the network computes from a template frame alone is kept", _ENGINE),
-    Preset(
-        "int8", "8-bit numbers, calibrated on the avatar", replace(_ENGINE, precision="int8")
-    ),
+    Preset("int8", "8-bit numbers, calibrated on the avatar", replace(_ENGINE, precision="int8")),
 )
 
 

@@ -19,8 +19,8 @@ MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 450, 60, 10
 MOST_NAMES = 28
 PUBLIC_ROOMS = ("experiments", "network", "notebook", "widgets")
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Only these print or know widgets.
-FACES = ("cli", "widgets", "system/console.py")
+# Only these print or know widgets: faces, and a program that tells another of its progress.
+FACES = ("cli", "widgets", "system/console.py", "experiments/one_clip.py")
 
 
 @cache

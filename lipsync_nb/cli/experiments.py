@@ -28,6 +28,7 @@ Commands = Any
 def add_commands(commands: Commands) -> None:
     """Add the experiments' commands to a parser's."""
     _add_bench(commands)
+    _add_first(commands)
     _add_sweep(commands)
     _add_ablation(commands)
     _add_precision(commands)
@@ -71,6 +72,18 @@ def _add_bench(commands: Commands) -> None:
         "joined by commas (default: all)",
     )
     _add_outputs(bench)
+
+
+def _add_first(commands: Commands) -> None:
+    text = "whole clips, each in a process of its own, from the command to the file"
+    first = _command(commands, "first", text, _first)
+    _add_runs(first, 250, 5)
+    first.add_argument(
+        "--configs",
+        help="as for bench; the first is what the others are compared with "
+        "(default: origin-parallel,onnxruntime,engine,int8)",
+    )
+    _add_outputs(first)
 
 
 def _add_sweep(commands: Commands) -> None:
@@ -190,6 +203,23 @@ def _bench(options: argparse.Namespace) -> None:
             progress=bar,
         )
     _finish(options, result, "Benchmark")
+
+
+def _first(options: argparse.Namespace) -> None:
+    from lipsync_nb.avatar.loading import demo_speeches
+
+    chosen: Any = {"configs": _names(options.configs)} if options.configs else {}
+    with _avatar(options) as avatar, ProgressBar() as bar:
+        result = experiments.first_clips(
+            avatar.path,
+            options.speech or demo_speeches()[DEFAULT_SPEECH],
+            generator=avatar.generator,
+            repeats=options.repeats,
+            max_frames=options.frames,
+            progress=bar,
+            **chosen,
+        )
+    _finish(options, result, "First clips")
 
 
 def _sweep(options: argparse.Namespace) -> None:

@@ -128,6 +128,12 @@ class RenderConfig(Rich):
         keeps="features",
         group="network",
     )
+    feature_files: bool = _option(
+        False,
+        "keep these features in files too, and use those that an earlier process left there",
+        keeps="features",
+        group="network",
+    )
     feature_dtype: Literal["float32", "float16"] = _option(
         "float32",
         "how the features are kept; float16 halves them, with tiny differences",

@@ -3,6 +3,8 @@ from .ablations import Ablation as Ablation
 from .ablations import ablation as ablation
 from .baselines import render_origin as render_origin
 from .benchmarks import benchmark as benchmark
+from .clips import FirstClips as FirstClips
+from .clips import first_clips as first_clips
 from .memory import MemoryTable as MemoryTable
 from .memory import memory_table as memory_table
 from .precision import PrecisionComparison as PrecisionComparison

@@ -16,9 +16,10 @@ from pathlib import Path
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.network.inference import Generator
-from lipsync_nb.pipeline.batches import batch_frames, make_batch, template_order
+from lipsync_nb.pipeline.batches import batch_frames, iter_batches, make_batch, template_order
 from lipsync_nb.pipeline.compositing import composite_frame
 from lipsync_nb.pipeline.encoding import encode_speech, rows_needed
 from lipsync_nb.pipeline.sinks import ImageFolderSink
@@ -41,6 +42,9 @@ class OriginStage:
     batch_size: int
     workers: int
 
+
+# The network's file alone, which nobody can be faster than who runs it as it is.
+BARE_BATCH = 4
 
 ORIGIN_STAGES = {
     "origin-baseline": OriginStage("none", 1, 1),
@@ -86,6 +90,54 @@ def render_origin(
         count = program.run(speech, sink, max_frames, progress)
     program.timings.finish(count)
     return OriginResult(Path(path), count, program.timings, program.generator.network.provider)
+
+
+@dataclass(frozen=True)
+class BareResult:
+    """What the network alone took."""
+
+    timings: Timings
+    provider: str
+
+
+def run_bare_network(
+    avatar: Avatar,
+    speech: Speech,
+    max_frames: int = 0,
+    progress: ProgressCallback | None = None,
+) -> BareResult:
+    """Run the generator's file on the frames of a speech, with nothing beside it.
+
+    The stage ``inference`` is the network's own runs, on batches of `BARE_BATCH` that are made
+    between them.
+
+    Args:
+        max_frames: stop after so many frames, 0: the whole speech.
+
+    Raises:
+        NetworkError, SpeechError: see `render`.
+    """
+    timings = Timings()
+    path = avatar.require_generator()
+    with timings.stage("open"):
+        template = avatar.open_template("memory", "bgr")
+        generator = Generator(path, avatar.spec, num_threads=available_cores())
+        rows = rows_needed(max_frames, avatar.spec)
+        track = encode_speech(avatar, speech, max_rows=rows)
+    count = min(max_frames or len(track), len(track))
+    order = template_order(len(template), count)
+    trial = next(iter_batches(template, track, order, BARE_BATCH))
+    generator.network(trial.visual, trial.audio)
+    timings.begin()
+    start = time.perf_counter()
+    for batch in iter_batches(template, track, order, BARE_BATCH):
+        with timings.stage("inference", len(batch)):
+            generator.network(batch.visual, batch.audio)
+        if progress is not None:
+            done = int(batch.frame_indices[-1]) + 1
+            progress(Progress(done, count, time.perf_counter() - start))
+    timings.finish(count)
+    return BareResult(timings, generator.network.provider)
 
 
 class _Program:

@@ -12,19 +12,15 @@ from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError, ConfigError
-from lipsync_nb.network.inference import Generator
-from lipsync_nb.pipeline.batches import iter_batches, template_order
-from lipsync_nb.pipeline.encoding import encode_speech, rows_needed
 from lipsync_nb.pipeline.render import FrameStream, render
 from lipsync_nb.pipeline.timing import Timings
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.records import Progress, ProgressCallback, Speech
 
-from .baselines import ORIGIN_STAGES, render_origin
+from .baselines import ORIGIN_STAGES, render_origin, run_bare_network
 from .environment import PeakMemory, environment
 from .runs import BARE_NETWORK, Benchmark, Run
 
-BARE_BATCH = 4
 _Measured = tuple[Timings, float, float, str, int]
 RunProgress = Callable[[str, Progress], None]
 
@@ -111,29 +107,9 @@ class Meter:
         return timings, timings.steady_seconds, alone, result.provider, threads
 
     def _bare(self, avatar: Avatar, report: ProgressCallback | None) -> _Measured:
-        """Only the network's own runs count, on batches of 4 that are made between them."""
-        timings = Timings()
-        path = avatar.require_generator()
-        with timings.stage("open"):
-            template = avatar.open_template("memory", "bgr")
-            generator = Generator(path, avatar.spec, num_threads=available_cores())
-            rows = rows_needed(self.max_frames, avatar.spec)
-            track = encode_speech(avatar, self.speech, max_rows=rows)
-        count = min(self.max_frames or len(track), len(track))
-        order = template_order(len(template), count)
-        trial = next(iter_batches(template, track, order, BARE_BATCH))
-        generator.network(trial.visual, trial.audio)
-        timings.begin()
-        start = time.perf_counter()
-        for batch in iter_batches(template, track, order, BARE_BATCH):
-            with timings.stage("inference", len(batch)):
-                generator.network(batch.visual, batch.audio)
-            if report is not None:
-                done = int(batch.frame_indices[-1]) + 1
-                report(Progress(done, count, time.perf_counter() - start))
-        timings.finish(count)
-        alone = _stage_seconds(timings, "inference")
-        return timings, alone, alone, generator.network.provider, available_cores()
+        result = run_bare_network(avatar, self.speech, self.max_frames, report)
+        alone = _stage_seconds(result.timings, "inference")
+        return result.timings, alone, alone, result.provider, available_cores()
 
 
 def _stage_seconds(timings: Timings, stage: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lipsync_nb.experiments.ablations import Ablation
+from lipsync_nb.experiments.clips import FirstClips
 from lipsync_nb.experiments.golden import FAILS, FactTable, FrameComparison
 from lipsync_nb.experiments.memory import MemoryTable
 from lipsync_nb.experiments.precision import PrecisionComparison
@@ -36,6 +37,19 @@ def _(result: Benchmark) -> Markup:
         charts.table_html(result.table),
         charts.heading("Work per frame, by stage"),
         charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
+        charts.dim(where),
+    )
+
+
+@html_of.register
+def _(result: FirstClips) -> Markup:
+    walls = {name: result.spread(name, "ms_per_frame") for name in result.names}
+    figures = {name: (s.median, s.low, s.high) for name, s in walls.items()}
+    where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
+    return charts.page(
+        charts.heading(result.head),
+        charts.figure_bars(figures, "ms a frame"),
+        charts.table_html(result.table),
         charts.dim(where),
     )
 

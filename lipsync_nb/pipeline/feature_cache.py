@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from lipsync_nb.network.boundary import BoundaryTensor
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import AnyArray, IndexArray
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFeatures:
+    """Features that an earlier process left.
+
+    Attributes:
+        arrays: one ``[frames, *shape]`` a boundary tensor; what is written to them stays here.
+        sums: `check_sum` of each frame that was computed; the others' rows are zeros.
+    """
+
+    arrays: tuple[AnyArray, ...]
+    sums: Mapping[int, int]
+
+
+def check_sum(rows: Iterable[AnyArray]) -> int:
+    """CRC-32 of a frame's features, one array a tensor."""
+    found = 0
+    for row in rows:
+        found = zlib.crc32(row.data, found)
+    return found
+
+
+class Files(Protocol):
+    """Where features are kept for the next process, see `FeatureFiles`."""
+
+    def open(self) -> StoredFeatures | None:
+        """What an earlier process left."""
+
+    def write(self, arrays: Sequence[AnyArray], frames: Sequence[int]) -> None:
+        """Keep these frames' features."""
+
+    def warn(self, text: str) -> None:
+        """A line about them."""
 
 
 class FeatureCache:
@@ -21,13 +58,28 @@ class FeatureCache:
     Args:
         boundary: the tensors that cross the cut.
         frames: the template frames to keep, in ascending order.
+        files: where they are kept for the next process too, if all frames are kept; those that
+            are there are used, each checked before its first use.
     """
 
-    def __init__(self, boundary: Sequence[BoundaryTensor], frames: IndexArray) -> None:
+    def __init__(
+        self,
+        boundary: Sequence[BoundaryTensor],
+        frames: IndexArray,
+        files: Files | None = None,
+    ) -> None:
         self.boundary = tuple(boundary)
         self._slots = {int(frame): slot for slot, frame in enumerate(frames)}
         self._filled: set[int] = set()
-        self._arrays = [np.empty((len(frames), *tensor.shape), tensor.dtype) for tensor in boundary]
+        self._files = files
+        stored = files.open() if files is not None else None
+        self._unchecked = dict(stored.sums) if stored is not None else {}
+        self.num_found = len(self._unchecked)
+        self._arrays = (
+            list(stored.arrays)
+            if stored is not None
+            else [np.empty((len(frames), *tensor.shape), tensor.dtype) for tensor in boundary]
+        )
 
     def __len__(self) -> int:
         """Template frames whose features are here."""
@@ -44,8 +96,36 @@ class FeatureCache:
 
     def missing(self, frames: IndexArray) -> IndexArray:
         """Those of these template frames whose features are not here, each once, ascending."""
+        for frame in {int(f) for f in frames.flat} & self._unchecked.keys():
+            self._check(frame)
         wanted = sorted({int(f) for f in frames.flat} - self._filled)
         return np.array(wanted, np.int64)
+
+    def _check(self, frame: int) -> None:
+        """Take a frame's features that were found in files, where they are as they were written."""
+        wanted = self._unchecked.get(frame)
+        if wanted == check_sum(array[frame] for array in self._arrays):
+            self._filled.add(frame)
+        elif self._files is not None and self._unchecked.pop(frame, None) is not None:
+            text = f"are damaged (those of frame {frame}); they are computed anew."
+            self._files.warn(text)
+        self._unchecked.pop(frame, None)
+
+    def keep(self) -> threading.Thread | None:
+        """Write what is here into the files, in a thread, where it is much more than was there.
+
+        Returns:
+            The thread, which was started; the process does not end before it.
+        """
+        frames = sorted(self._filled | self._unchecked.keys())
+        if self._files is None or len(frames) <= 1.1 * self.num_found:
+            return None
+        self.num_found = len(frames)
+        thread = threading.Thread(
+            target=self._files.write, args=(self._arrays, frames), name="features"
+        )
+        thread.start()
+        return thread
 
     def put(self, frame: int, values: Sequence[AnyArray]) -> None:
         """Keep a frame's features, one array ``tensor.shape`` each, if it has a slot."""

@@ -21,15 +21,25 @@ from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork, Session
 from lipsync_nb.network.integers import weight_bits
-from lipsync_nb.network.kept import DEPENDENT, INDEPENDENT, WHOLE, Files, KeptNetworks, Result
+from lipsync_nb.network.kept import (
+    DEPENDENT,
+    INDEPENDENT,
+    PREPARATION_VERSION,
+    WHOLE,
+    Files,
+    KeptNetworks,
+    Result,
+)
 from lipsync_nb.network.preparation import QuantizationSettings, prepare_halves, prepare_whole
 from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
+from lipsync_nb.network.runtime import ort
 from lipsync_nb.types.arrays import FloatArray, IndexArray
 from lipsync_nb.types.records import Batch
 
 from .calibration import CALIBRATION_FRAMES, calibration_feeds
 from .feature_cache import FeatureCache, FeaturePlan, plan_features
+from .feature_files import FeatureFiles
 from .generator_file import GeneratorFile, NormalForm
 from .predictors import (
     Inputs,
@@ -275,9 +285,11 @@ class _Opener:
         if opened is None:
             return self._whole(form, self._without_cache(remarks, plan.reason))
         features = self.owner.remember_features(
-            (self._halves_key(form), plan.frames.tobytes()),
-            lambda: FeatureCache(boundary, plan.frames),
+            (self._halves_key(form), plan.frames.tobytes(), self.config.feature_files),
+            lambda: FeatureCache(boundary, plan.frames, self._feature_files(form, plan, boundary)),
         )
+        if features.num_found:
+            remarks = remarks.and_note(f"features of {features.num_found} frames are in files.")
         independent, dependent, note = opened
         remarks = remarks.and_note(plan.reason).and_note(note).and_note(self._settings_note())
         halves = independent, dependent
@@ -293,6 +305,24 @@ class _Opener:
         dependent, note = self._network(files[DEPENDENT])
         return plan, boundary, (self._session(files[INDEPENDENT]), dependent, note)
 
+    def _feature_files(
+        self, form: NormalForm, plan: FeaturePlan, boundary: Sequence[BoundaryTensor]
+    ) -> FeatureFiles | None:
+        """Where all frames' features are kept for the next process, where that is wanted."""
+        count = len(self.inputs.template)
+        if not self.config.feature_files or len(plan.frames) < count:
+            return None
+        store = self.file.kept.store
+        return FeatureFiles(
+            folders=store.folders,
+            owners=store.owners,
+            source=self.owner.fingerprint,
+            key=(PREPARATION_VERSION, ort.__version__, *self._halves_key(form)),
+            boundary=tuple(boundary),
+            num_frames=count,
+            name=store.name,
+        )
+
     def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[BoundaryTensor]]:
         """Which template frames' features are kept, and what they are."""
         boundary = boundary_of(onnx.load_from_string(independent))
@@ -301,7 +331,10 @@ class _Opener:
             len(self.inputs.template),
             sum(tensor.nbytes for tensor in boundary),
             self.config.feature_cache_mb * 1_000_000,
-            self.config.feature_cache,
+            # What stays on disk pays in the next process, whatever recurs in this one.
+            "on"
+            if self.config.feature_files and self.config.feature_cache == "auto"
+            else self.config.feature_cache,
         )
         return plan, boundary
 

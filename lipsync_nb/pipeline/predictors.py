@@ -58,6 +58,9 @@ class Predictor(Protocol):
     def warm_up(self, count: int) -> None:
         """Run once on a batch of this size, of noise."""
 
+    def keep(self) -> None:
+        """Keep what the next process can use; called once all frames were predicted."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -156,6 +159,9 @@ class PlainPredictor:
         batch = self._inputs.noise(count)
         self.generator.network(batch.visual, batch.audio)
 
+    def keep(self) -> None:
+        """Nothing is kept."""
+
 
 class WholePredictor:
     """Runs a prepared network that takes pictures and audio."""
@@ -183,6 +189,9 @@ class WholePredictor:
 
     def warm_up(self, count: int) -> None:
         self(self._inputs.noise(count))
+
+    def keep(self) -> None:
+        """Nothing is kept."""
 
 
 class SplitPredictor:
@@ -249,6 +258,10 @@ class SplitPredictor:
         features = self._independent({self._visual: batch.visual})
         feeds = dict(zip(names, features, strict=True))
         self._dependent({self._audio: batch.audio, **feeds})
+
+    def keep(self) -> None:
+        """The features, see `FeatureCache.keep`."""
+        self._features.keep()
 
 
 def _predictions(batch: Batch, images: AnyArray) -> Predictions:

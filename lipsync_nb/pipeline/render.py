@@ -163,6 +163,7 @@ class FrameStream:
         with closing(self._windows()) as windows:
             for frames in windows:
                 yield from frames
+        self.generator.keep()
 
     def _windows(self) -> GeneratorType[list[Frame]]:
         """Finished frames, in windows."""

@@ -1,0 +1,176 @@
+"""Features of template frames kept in files, and mapped by the next process.
+
+A folder holds one file with an array ``[frames, *shape]`` for each boundary tensor, and what is
+told of them in JSON: which frames were computed, and a check sum of each. It is mapped
+copy-on-write, so that what a process computes of the other frames stays its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lipsync_nb.network.boundary import BoundaryTensor
+from lipsync_nb.system.kept_files import (
+    Owners,
+    check_folder,
+    clear_places,
+    open_kept,
+    parsed,
+    read_kept,
+    reason_of,
+    set_aside,
+)
+from lipsync_nb.system.outputs import Partial
+from lipsync_nb.types.arrays import AnyArray
+
+from .feature_cache import StoredFeatures, check_sum
+
+FORMAT_VERSION = 1
+META_FILE, DATA_FILE = "features.json", "features.bin"
+_LARGEST_META = 4_000_000
+_ALIGNMENT = 4096
+
+
+@dataclass(frozen=True)
+class FeatureFiles:
+    """Where the features of an avatar's frames are kept.
+
+    Attributes:
+        folders: see `cache_folders`.
+        owners: whose files are taken.
+        source: digest of the frames and boxes.
+        key: everything else that the features depend on.
+        boundary: the tensors.
+        num_frames: of the template.
+        name: for messages.
+    """
+
+    folders: tuple[Path, ...]
+    owners: Owners
+    source: str
+    key: tuple[object, ...]
+    boundary: tuple[BoundaryTensor, ...]
+    num_frames: int
+    name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Of the file, once every frame was computed."""
+        return self._offsets()[-1]
+
+    def _offsets(self) -> list[int]:
+        """Where each tensor's array begins, and the file's end."""
+        offsets = [0]
+        for tensor in self.boundary:
+            size = tensor.nbytes * self.num_frames
+            offsets.append(-(-(offsets[-1] + size) // _ALIGNMENT) * _ALIGNMENT)
+        return offsets
+
+    @property
+    def folder_name(self) -> str:
+        digest = hashlib.sha256(repr((self.key, self.num_frames, self.boundary)).encode())
+        return f"{self._stem}-{digest.hexdigest()[:16]}"
+
+    @property
+    def _stem(self) -> str:
+        return f"features-v{FORMAT_VERSION}-{self.source[:16]}"
+
+    def open(self) -> StoredFeatures | None:
+        """The features that are there; None, and a line where they are damaged, else."""
+        reason = ""
+        for folder in self.folders:
+            try:
+                return self._open(folder / self.folder_name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except Exception as error:  # whatever may be in the files
+                reason = reason or reason_of(error)
+                with suppress(OSError):
+                    set_aside(folder / self.folder_name)
+        if reason:
+            self.warn(f"are damaged ({reason}); they are computed anew.")
+        return None
+
+    def warn(self, text: str) -> None:
+        """A line about these features."""
+        warnings.warn(f"{self.name}: its kept features {text}", stacklevel=4)
+
+    def _open(self, folder: Path) -> StoredFeatures:
+        check_folder(folder, self.owners, (META_FILE, DATA_FILE))
+        meta = parsed(read_kept(folder / META_FILE, self.owners, _LARGEST_META), META_FILE)
+        sums = {int(frame): int(value) for frame, value in meta["sums"].items()}
+        if meta.get("digest") != _digest(sums):
+            raise ValueError(f"{META_FILE} differs from its check sum")
+        if not all(0 <= frame < self.num_frames for frame in sums):
+            raise ValueError(f"{META_FILE} names frames that there are not")
+        # A file of another size would end the process where its pages are missing.
+        handle = open_kept(folder / DATA_FILE, self.owners, self.nbytes, exact=True)
+        try:
+            mapped = mmap.mmap(handle, self.nbytes, access=mmap.ACCESS_COPY)
+        finally:
+            os.close(handle)
+        return StoredFeatures(tuple(self._arrays(mapped)), sums)
+
+    def _arrays(self, buffer: mmap.mmap) -> list[AnyArray]:
+        return [
+            np.ndarray((self.num_frames, *tensor.shape), tensor.dtype, buffer, offset)
+            for tensor, offset in zip(self.boundary, self._offsets(), strict=False)
+        ]
+
+    def write(self, arrays: Sequence[AnyArray], frames: Sequence[int]) -> None:
+        """Keep the features of these frames, in place of what is there.
+
+        A line says so where they cannot be kept.
+
+        Args:
+            arrays: one ``[frames, *shape]`` a boundary tensor.
+        """
+        try:
+            folder = clear_places(self.folders, (), self.owners)
+            if shutil.disk_usage(folder).free < 2 * self.nbytes:
+                raise OSError(f"{self.nbytes / 1e6:.0f} MB, and there is no room for them")
+            self._write(folder, arrays, frames)
+            self._remove_others(folder)
+        except OSError as error:
+            self.warn(f"cannot be written ({error}).")
+
+    def _write(self, folder: Path, arrays: Sequence[AnyArray], frames: Sequence[int]) -> None:
+        made = Partial(folder / self.folder_name, is_folder=True)
+        try:
+            with open(made.path / DATA_FILE, "wb") as file:
+                # Frames that were not computed are holes, which take no room.
+                file.truncate(self.nbytes)
+                for array, offset in zip(arrays, self._offsets(), strict=False):
+                    for frame in frames:
+                        file.seek(offset + frame * array[0].nbytes)
+                        file.write(array[frame].data)
+            sums = {frame: check_sum(array[frame] for array in arrays) for frame in frames}
+            meta: dict[str, Any] = {"sums": sums, "digest": _digest(sums)}
+            (made.path / META_FILE).write_text(json.dumps(meta), encoding="utf-8")
+            set_aside(made.target)
+            made.put_in_place()
+        finally:
+            made.discard()
+
+    def _remove_others(self, folder: Path) -> None:
+        """Features of frames that were changed, or of another version."""
+        for name in os.listdir(folder):
+            if name.startswith("features-v") and not name.startswith(self._stem):
+                with suppress(OSError):
+                    set_aside(folder / name)
+
+
+def _digest(sums: Mapping[int, int]) -> str:
+    return hashlib.sha256(repr(sorted(sums.items())).encode()).hexdigest()

@@ -1,0 +1,174 @@
+"""Features that an earlier process left in files: the same pictures, whatever is in the files."""
+
+import json
+import os
+import shutil
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lipsync_nb as lnb
+from lipsync_nb.pipeline.feature_files import DATA_FILE, META_FILE
+from lipsync_nb.system.cache_folders import FOLDER_BESIDE
+
+CONFIG = lnb.RenderConfig(feature_files=True, max_frames=30, provider="cpu")
+Pictures = list[np.ndarray]
+
+
+@pytest.fixture
+def person(synctalk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An avatar of its own, beside which caches are kept."""
+    monkeypatch.delenv("LIPSYNC_NB_CACHE", raising=False)
+    folder = tmp_path / "person"
+    shutil.copytree(synctalk_folder, folder, ignore=shutil.ignore_patterns(FOLDER_BESIDE))
+    return folder
+
+
+def pictures_of(
+    person: Path, speech: lnb.Speech, config: lnb.RenderConfig = CONFIG
+) -> tuple[Pictures, tuple[str, ...]]:
+    """Pictures and notes of a render by an avatar that was just loaded, as a new process has it."""
+    stream = lnb.FrameStream(lnb.load_avatar(person), speech, config)
+    pictures = [frame.data.copy() for frame in stream]
+    wait()
+    return pictures, stream.notes
+
+
+def wait() -> None:
+    """Until what is written in the background is there."""
+    for thread in threading.enumerate():
+        if thread.name == "features":
+            thread.join()
+
+
+def kept(person: Path) -> Path:
+    (folder,) = (person / FOLDER_BESIDE).glob("features-*")
+    return folder
+
+
+def same(one: Pictures, other: Pictures) -> bool:
+    return len(one) == len(other) and all(map(np.array_equal, one, other))
+
+
+@pytest.fixture
+def first(person: Path, speech: lnb.Speech) -> Pictures:
+    pictures, notes = pictures_of(person, speech)
+    assert not any("are in files" in note for note in notes)
+    return pictures
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_next_process_computes_none_of_them(
+    dtype: str, person: Path, speech: lnb.Speech
+) -> None:
+    config = replace(CONFIG, feature_dtype=dtype)
+    before, _ = pictures_of(person, speech, config)
+    plain, _ = pictures_of(person, speech, replace(config, feature_files=False))
+    assert same(before, plain)
+    stream = lnb.FrameStream(lnb.load_avatar(person), speech, config)
+    used = np.unique(stream.order)
+    features = stream.generator._features  # type: ignore[attr-defined]
+    assert any(f"features of {len(used)} frames are in files" in note for note in stream.notes)
+    assert features.missing(used).tolist() == []
+    assert same([frame.data for frame in stream], before)
+    assert not any(thread.name == "features" for thread in threading.enumerate())
+
+
+def test_frames_that_come_later_are_added(person: Path, speech: lnb.Speech) -> None:
+    short, _ = pictures_of(person, speech, replace(CONFIG, max_frames=4))
+    few = json.loads((kept(person) / META_FILE).read_text())["sums"]
+    whole, notes = pictures_of(person, speech)
+    assert any(f"features of {len(few)} frames are in files" in note for note in notes)
+    many = json.loads((kept(person) / META_FILE).read_text())["sums"]
+    assert set(few.items()) < set(many.items())
+    assert same(short, whole[:4])
+
+
+def flipped(file: Path, place: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGES = {
+    "a bit of the first frame that is used": lambda folder: flipped(
+        folder / DATA_FILE, (folder / DATA_FILE).stat().st_size // 40
+    ),
+    "data cut": lambda folder: os.truncate(folder / DATA_FILE, 4096),
+    "data missing": lambda folder: (folder / DATA_FILE).unlink(),
+    "data longer": lambda folder: os.truncate(folder / DATA_FILE, 1 << 30),
+    "no JSON": lambda folder: (folder / META_FILE).write_bytes(b"{"),
+    "other JSON": lambda folder: (folder / META_FILE).write_bytes(b"[1, 2]"),
+    "a sum changed": lambda folder: flipped(folder / META_FILE, 20),
+    "a link": lambda folder: (
+        (folder / DATA_FILE).rename(folder.parent / "moved"),
+        (folder / DATA_FILE).symlink_to(folder.parent / "moved"),
+    ),
+    "a file more": lambda folder: (folder / "more").write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_give_right_pictures_and_a_line(
+    name: str, first: Pictures, person: Path, speech: lnb.Speech
+) -> None:
+    DAMAGES[name](kept(person))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pictures, _ = pictures_of(person, speech)
+    assert same(pictures, first)
+    lines = [str(w.message) for w in caught if "kept features" in str(w.message)]
+    if name.startswith("a bit"):
+        # A bit of a frame that this speech does not use is never looked at.
+        assert len(lines) <= 1
+    else:
+        assert len(lines) == 1
+        assert "are damaged" in lines[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again, notes = pictures_of(person, speech)
+        assert same(again, first)
+        assert any("are in files" in note for note in notes)
+
+
+def test_every_flipped_frame_is_seen(first: Pictures, person: Path, speech: lnb.Speech) -> None:
+    """All rows of all frames are flipped: none is used, a line for each at most."""
+    file = kept(person) / DATA_FILE
+    data = np.fromfile(file, np.uint8)
+    (data ^ 1).tofile(file)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pictures, _ = pictures_of(person, speech)
+    assert same(pictures, first)
+    assert any("those of frame" in str(w.message) for w in caught)
+
+
+def test_features_of_changed_frames_are_not_used(
+    first: Pictures, person: Path, speech: lnb.Speech
+) -> None:
+    old = kept(person)
+    picture = next(iter(sorted((person / "full_body_img").iterdir())))
+    os.utime(picture, ns=(1, 1))
+    pictures, notes = pictures_of(person, speech)
+    assert same(pictures, first)
+    assert not any("are in files" in note for note in notes)
+    assert kept(person) != old
+
+
+def test_other_numbers_have_files_of_their_own(person: Path, speech: lnb.Speech) -> None:
+    wide, _ = pictures_of(person, speech)
+    narrow, notes = pictures_of(person, speech, replace(CONFIG, feature_dtype="float16"))
+    assert not any("are in files" in note for note in notes)
+    assert len(list((person / FOLDER_BESIDE).glob("features-*"))) == 2
+    assert max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(wide, narrow, strict=True)) <= 2
+
+
+def test_a_budget_that_holds_some_frames_keeps_none_in_files(
+    person: Path, speech: lnb.Speech
+) -> None:
+    pictures_of(person, speech, replace(CONFIG, feature_cache_mb=1))
+    assert not list((person / FOLDER_BESIDE).glob("features-*"))

@@ -178,11 +178,6 @@ class _Opener:
     def share(self) -> Share:
         return Share.of(self.config, self.plan)
 
-    def _trial(self) -> Batch:
-        """The frame in the middle."""
-        middle = slice(len(self.order) // 2, len(self.order) // 2 + 1)
-        return self.inputs.batch(np.arange(len(self.order))[middle], self.order[middle])
-
     def prepared(self, form: NormalForm, remarks: Remarks) -> Predictor:
         """The prepared network, in halves where the features of frames are kept.
 

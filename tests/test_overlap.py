@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from lipsync_nb.pipeline.prefetch import prefetch, prefetch_in_turn
+from lipsync_nb.pipeline.prefetch import Ahead, prefetch, prefetch_in_turn
 
 
 def names() -> list[str]:
@@ -136,3 +136,26 @@ def test_an_error_in_one_stream_stops_the_others() -> None:
         next(items)
     assert not {"side-good", "side-bad"} & set(names())
     assert sources["side-good"].closed_in == "side-good"
+
+
+def test_a_call_ahead_works_beside_its_caller() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> int:
+        begun.set()
+        assert may_end.wait(10)
+        return 42
+
+    ahead = Ahead(work, "ahead-call")
+    assert begun.wait(10)
+    may_end.set()
+    assert ahead.result() == ahead.result() == 42
+
+
+def test_an_error_of_a_call_ahead_is_raised_where_it_is_waited_for() -> None:
+    def work() -> int:
+        raise LookupError("nothing there")
+
+    ahead = Ahead(work, "ahead-error")
+    with pytest.raises(LookupError, match="nothing there"):
+        ahead.result()

@@ -176,7 +176,7 @@ def _itself(name: str) -> str:
 def first_clips(
     avatar: str | Path,
     speech: str | Path,
-    configs: Sequence[str] | Mapping[str, RenderConfig] = USUAL,
+    configs: Sequence[str] | Mapping[str, RenderConfig | None] = USUAL,
     *,
     generator: str | Path | None = None,
     audio_encoder: str | Path | None = None,
@@ -193,7 +193,8 @@ def first_clips(
     Args:
         avatar, generator, audio_encoder, speech: paths, as `load_avatar` and `load_speech` take
             them.
-        configs: as for `benchmark`; each repeat begins with another of them.
+        configs: as for `benchmark`, by name None for the programs that are no configuration; each
+            repeat begins with another of them.
         max_frames: frames of each render, 0: the whole speech.
         renders: of each process; the last tells the speed of a process that is warm.
         progress: called with a text and a `Progress` as frames are made.
@@ -231,10 +232,11 @@ def first_clips(
 
 
 def _config(
-    name: str, configs: Sequence[str] | Mapping[str, RenderConfig]
+    name: str, configs: Sequence[str] | Mapping[str, RenderConfig | None]
 ) -> dict[str, Any] | None:
-    if isinstance(configs, Mapping):
-        return asdict(configs[name])
+    config = configs[name] if isinstance(configs, Mapping) else None
+    if config is not None:
+        return asdict(config)
     if name in ORIGIN_STAGES or name == BARE_NETWORK:
         return None
     return asdict(preset(name))

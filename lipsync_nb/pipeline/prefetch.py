@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Wait = Callable[[], AbstractContextManager[None]]
@@ -119,3 +119,39 @@ def prefetch_in_turn(
             stage.ask_to_stop()
         for stage in stages:
             stage.stop()
+
+
+class Ahead(Generic[Item]):
+    """The result of one call that works in a thread of its own.
+
+    Who does not wait for it, as after an interrupt, leaves it to end by itself.
+
+    Args:
+        call: is begun at once.
+        name: of the thread.
+
+    Example:
+        >>> Ahead(lambda: 6 * 7, "product").result()
+        42
+    """
+
+    def __init__(self, call: Callable[[], Item], name: str) -> None:
+        self._call = call
+        self._found: list[Item] = []
+        self._error: BaseException | None = None
+        # A daemon, so that an interpreter that exits does not wait for it.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._found.append(self._call())
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Item:
+        """Wait for it; an error of the call is raised here."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._found[0]

@@ -8,6 +8,7 @@ from collections.abc import Generator as GeneratorType
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan, plan_threads
 from lipsync_nb.errors import OutputError
@@ -27,7 +29,7 @@ from .calibration import FEATURES_FILE
 from .compositing import Compositor
 from .encoding import encode_speech, rows_needed
 from .generation import open_generator
-from .prefetch import prefetch, prefetch_in_turn
+from .prefetch import Ahead, prefetch, prefetch_in_turn
 from .sinks import Mp4Sink, Sink, is_video, open_sink
 from .timing import Timings
 
@@ -108,6 +110,10 @@ class FrameStream:
         self.timings = timings or Timings()
         self.plan = plan or plan_threads(self.config)
         self._input_notes = (*avatar.notes, *speech.notes)
+        # Decoded while the speech is encoded; a preview has to know its frames first.
+        whole = None
+        if not self.config.max_frames:
+            whole = Ahead(partial(self._open_template, avatar, for_video), "template")
         self.track = encode_speech(
             avatar,
             speech,
@@ -116,18 +122,21 @@ class FrameStream:
             self._rows_needed(avatar),
             self.timings,
         )
-        wanted = self.config.max_frames or len(self.track)
-        self.order = template_order(len(avatar), min(wanted, len(self.track)), self.config.order)
-        # A preview keeps what it uses; otherwise the next speech will want the other frames too.
-        first = int(self.order.max(initial=0)) + 1 if self.config.max_frames else None
+        count = min(self.config.max_frames or len(self.track), len(self.track))
+        self.order = template_order(len(avatar), count, self.config.order)
         with self.timings.stage("open"):
-            self.template = avatar.open_template(
-                self.config.cache, self.config.pixels, first, for_video
-            )
+            self.template = whole.result() if whole else self._preview(avatar, for_video)
             self.generator = open_generator(
                 avatar, self.template, self.track, self.order, self.config, self.plan
             )
         self._compositor = Compositor(self.template, self.config.n_jobs)
+
+    def _open_template(self, avatar: Avatar, for_video: bool, first: int | None = None) -> Template:
+        return avatar.open_template(self.config.cache, self.config.pixels, first, for_video)
+
+    def _preview(self, avatar: Avatar, for_video: bool) -> Template:
+        """A preview keeps what it uses; otherwise the next speech will want the other frames."""
+        return self._open_template(avatar, for_video, int(self.order.max(initial=0)) + 1)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -145,6 +145,29 @@ def test_every_flipped_frame_is_seen(first: Pictures, person: Path, speech: lnb.
         pictures, _ = pictures_of(person, speech)
     assert same(pictures, first)
     assert any("those of frame" in str(w.message) for w in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again, notes = pictures_of(person, speech)
+    assert same(again, first)
+    assert any("are in files" in note for note in notes)
+
+
+def test_what_was_not_looked_at_gets_no_new_sum(person: Path, speech: lnb.Speech) -> None:
+    """A frame is damaged; the next render does not use it, and writes the files anew."""
+    few = replace(CONFIG, max_frames=4)
+    right, _ = pictures_of(person, speech, few)
+    size = (kept(person) / DATA_FILE).stat().st_size
+    data = np.fromfile(kept(person) / DATA_FILE, np.uint8)
+    assert len(data) == size
+    (data ^ (data > 0)).astype(np.uint8).tofile(kept(person) / DATA_FILE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pictures_of(person, speech, replace(CONFIG, max_frames=1, order="index"))
+    assert any("kept features" in str(w.message) for w in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again, _ = pictures_of(person, speech, few)
+    assert same(again, right)
 
 
 def test_features_of_changed_frames_are_not_used(

@@ -74,7 +74,7 @@ class FeatureCache:
         self._files = files
         stored = files.open() if files is not None else None
         self._unchecked = dict(stored.sums) if stored is not None else {}
-        self.num_found = len(self._unchecked)
+        self.num_found, self._is_damaged = len(self._unchecked), False
         self._arrays = (
             list(stored.arrays)
             if stored is not None
@@ -96,9 +96,12 @@ class FeatureCache:
 
     def missing(self, frames: IndexArray) -> IndexArray:
         """Those of these template frames whose features are not here, each once, ascending."""
-        for frame in {int(f) for f in frames.flat} & self._unchecked.keys():
-            self._check(frame)
-        wanted = sorted({int(f) for f in frames.flat} - self._filled)
+        asked = {int(frame) for frame in frames.flat}
+        # One by one: another thread may take a frame out of these meanwhile.
+        for frame in asked:
+            if frame in self._unchecked:
+                self._check(frame)
+        wanted = sorted(asked - self._filled)
         return np.array(wanted, np.int64)
 
     def _check(self, frame: int) -> None:
@@ -107,25 +110,30 @@ class FeatureCache:
         if wanted == check_sum(array[frame] for array in self._arrays):
             self._filled.add(frame)
         elif self._files is not None and self._unchecked.pop(frame, None) is not None:
+            self._is_damaged = True
             text = f"are damaged (those of frame {frame}); they are computed anew."
             self._files.warn(text)
         self._unchecked.pop(frame, None)
 
     def keep(self) -> threading.Thread | None:
-        """Write what is here into the files, in a thread, where it is much more than was there.
+        """Write what is here into the files, in a thread, where they lack much of it or are wrong.
 
         Returns:
             The thread, which was started; the process does not end before it.
         """
-        frames = sorted(self._filled | self._unchecked.keys())
-        if self._files is None or len(frames) <= 1.1 * self.num_found:
+        count = len(self._filled | set(self._unchecked))
+        if self._files is None or not (self._is_damaged or count > 1.1 * self.num_found):
             return None
-        self.num_found = len(frames)
-        thread = threading.Thread(
-            target=self._files.write, args=(self._arrays, frames), name="features"
-        )
+        self.num_found, self._is_damaged = count, False
+        thread = threading.Thread(target=self._write, args=(self._files,), name="features")
         thread.start()
         return thread
+
+    def _write(self, files: Files) -> None:
+        # What was not looked at may be damaged: it must not get a new check sum.
+        for frame in list(self._unchecked):
+            self._check(frame)
+        files.write(self._arrays, sorted(self._filled))
 
     def put(self, frame: int, values: Sequence[AnyArray]) -> None:
         """Keep a frame's features, one array ``tensor.shape`` each, if it has a slot."""

@@ -1,5 +1,6 @@
 """The story, precisions, tuning, profile and memory: what they are made of; never a speed."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -199,6 +200,27 @@ def test_tuning_tries_streams_and_fusing() -> None:
     unfused = tuning.candidates(replace(base, fuse=False), 1)
     assert not any(config.fuse for config in unfused)
     assert len({tuning._name(config) for config in unfused}) == len(unfused)
+
+
+def test_what_an_older_search_kept_is_found_anew(
+    avatar: lnb.Avatar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a word: warnings are errors here."""
+    monkeypatch.setenv("LIPSYNC_NB_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning, "TRIAL_FRAMES", FRAMES)
+    base = lnb.RenderConfig(crf=30)
+    lnb.experiments.autotune(avatar, base=base, seconds=1e-6)
+    assert tuning.last_tuned().crf == 30
+    kept = list(tmp_path.rglob("tuned/*.json"))
+    assert len(kept) == 2
+    for file in kept:
+        data = json.loads(file.read_text())
+        body = {name: data[name] for name in ("config", "speeds", "environment")}
+        older = {"kind": data["kind"], "version": data["version"], **body}
+        file.write_text(json.dumps({**older, "digest": tuning._sum(body)}))
+    assert tuning.last_tuned() == lnb.RenderConfig()
+    assert lnb.experiments.autotune(avatar, base=base, seconds=1e-6).seconds > 0
+    assert tuning.last_tuned().crf == 30
 
 
 def test_tuning_stops_in_time(

@@ -304,17 +304,17 @@ class _Opener:
         self, form: NormalForm, plan: FeaturePlan, boundary: Sequence[BoundaryTensor]
     ) -> FeatureFiles | None:
         """Where all frames' features are kept for the next process, where that is wanted."""
-        count = len(self.inputs.template)
-        if not self.config.feature_files or len(plan.frames) < count:
+        template, store = self.inputs.template, self.file.kept.store
+        if not self.config.feature_files or len(plan.frames) < len(template):
             return None
-        store = self.file.kept.store
+        layout = template.spec, template.planar is not None
         return FeatureFiles(
             folders=store.folders,
             owners=store.owners,
             source=self.owner.fingerprint,
-            key=(PREPARATION_VERSION, ort.__version__, *self._halves_key(form)),
+            key=(PREPARATION_VERSION, ort.__version__, layout, *self._halves_key(form)),
             boundary=tuple(boundary),
-            num_frames=count,
+            num_frames=len(template),
             name=store.name,
         )
 

@@ -186,7 +186,7 @@ def random_audio_encoder_state(
 def untrained_generator(
     channels: Sequence[int] = FULL_CHANNELS, seed: int = 0, padded: bool = False
 ) -> onnx.ModelProto:
-    """A generator with random weights, for benchmarks: right in shape and cost, paints noise.
+    """A generator with random weights, for benchmarks: right in shape and cost; it predicts noise.
 
     Its graph's name, producer, doc string and metadata say so.
 

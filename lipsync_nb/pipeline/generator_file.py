@@ -91,4 +91,4 @@ class GeneratorFile:
         expected = self.open()(batch).images
         error = float(np.abs(found.astype(np.float32) - expected).mean())
         if error > LARGEST_FORM_ERROR:
-            raise NetworkError(f"in float32 it paints {error:.1f} of 255 differently")
+            raise NetworkError(f"in float32 its predictions differ by {error:.1f} of 255")

@@ -18,6 +18,7 @@ from lipsync_nb.experiments.ablations import ORIGIN_FIGURES
 from lipsync_nb.experiments.precision import PrecisionRow
 from lipsync_nb.experiments.quality import Likeness, likeness, pearson, psnr_db
 from lipsync_nb.experiments.runs import Spread
+from lipsync_nb.system.kept_files import digest_of
 
 FRAMES = 6
 STEPS = ["baseline", "cached", "parallel", "engine"]
@@ -217,7 +218,7 @@ def test_what_an_older_search_kept_is_found_anew(
         data = json.loads(file.read_text())
         body = {name: data[name] for name in ("config", "speeds", "environment")}
         older = {"kind": data["kind"], "version": data["version"], **body}
-        file.write_text(json.dumps({**older, "digest": tuning._sum(body)}))
+        file.write_text(json.dumps({**older, "digest": digest_of(body)}))
     assert tuning.last_tuned() == lnb.RenderConfig()
     assert lnb.experiments.autotune(avatar, base=base, seconds=1e-6).seconds > 0
     assert tuning.last_tuned().crf == 30

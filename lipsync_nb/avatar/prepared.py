@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import mmap
 import os
 import threading
 import warnings
@@ -29,7 +28,8 @@ from lipsync_nb.system.kept_files import (
     Owners,
     check_folder,
     clear_places,
-    open_kept,
+    digest_of,
+    map_kept,
     parsed,
     read_kept,
     reason_of,
@@ -120,8 +120,7 @@ def fingerprint(files: Iterable[Path], boxes: Iterable[Box], reading: str = "") 
 
 
 def _digest(meta: dict[str, Any]) -> str:
-    body = {name: value for name, value in meta.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return digest_of({name: value for name, value in meta.items() if name != "digest"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,13 +239,7 @@ class PreparedTemplate:
         """The bytes of a kept array, uint8 ``[n]``, mapped, and its shape."""
         shape, header = tuple(map(int, entries[name]["shape"])), int(entries[name]["header"])
         size = header + prod(shape)
-        # A file of another size would end the process where its pages are missing.
-        handle = open_kept(path / name, self._owners, size, exact=True)
-        try:
-            mapped = mmap.mmap(handle, size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(handle)
-        flat = np.frombuffer(mapped, np.uint8)
+        flat = np.frombuffer(map_kept(path / name, self._owners, size), np.uint8)
         if check_sum(flat[:header]) != entries[name]["header_sum"]:
             raise ValueError(f"the header of {name} differs from its check sum")
         return flat[header:], shape

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lipsync_nb import experiments
@@ -170,10 +171,15 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _speech(options: argparse.Namespace) -> Speech:
-    from lipsync_nb.avatar.loading import demo_speeches
     from lipsync_nb.pipeline.audio_features import load_speech
 
-    return load_speech(options.speech or demo_speeches()[DEFAULT_SPEECH])
+    return load_speech(_speech_path(options))
+
+
+def _speech_path(options: argparse.Namespace) -> str | Path:
+    from lipsync_nb.avatar.loading import demo_speeches
+
+    return options.speech or demo_speeches()[DEFAULT_SPEECH]
 
 
 def _finish(options: argparse.Namespace, result: Rich, title: str) -> None:
@@ -206,13 +212,11 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _first(options: argparse.Namespace) -> None:
-    from lipsync_nb.avatar.loading import demo_speeches
-
     chosen: Any = {"configs": _names(options.configs)} if options.configs else {}
     with _avatar(options) as avatar, ProgressBar() as bar:
         result = experiments.first_clips(
             avatar.path,
-            options.speech or demo_speeches()[DEFAULT_SPEECH],
+            _speech_path(options),
             generator=avatar.generator,
             repeats=options.repeats,
             max_frames=options.frames,

@@ -124,21 +124,19 @@ class FirstClips(RichResult):
         def median(figure: str, scale: float = 1.0, places: int = 1) -> Callable[[str], object]:
             return lambda name: f"{self.spread(name, figure).median * scale:.{places}f}"
 
-        return Table.of(
-            [
-                Column("configuration", _itself, is_text=True),
-                Column("wall s", median("wall_seconds")),
-                Column("ms/frame", median("ms_per_frame")),
-                Column(f"over {reference}", lambda name: str(self.ratio(name, reference))),
-                Column("first frame s", median("first_frame_seconds", places=2)),
-                Column("steady FPS", median("steady_fps")),
-                Column("warm FPS", median("warm_fps")),
-                Column("cores busy", median("busy", places=2)),
-                Column("CPU s", median("cpu_seconds")),
-                Column("peak MB", median("peak_bytes", 1e-6, 0)),
-            ],
-            self.names,
-        )
+        columns: list[Column[str]] = [
+            Column("configuration", str, is_text=True),
+            Column("wall s", median("wall_seconds")),
+            Column("ms/frame", median("ms_per_frame")),
+            Column(f"over {reference}", lambda name: str(self.ratio(name, reference))),
+            Column("first frame s", median("first_frame_seconds", places=2)),
+            Column("steady FPS", median("steady_fps")),
+            Column("warm FPS", median("warm_fps")),
+            Column("cores busy", median("busy", places=2)),
+            Column("CPU s", median("cpu_seconds")),
+            Column("peak MB", median("peak_bytes", 1e-6, 0)),
+        ]
+        return Table.of(columns, self.names)
 
     @property
     def head(self) -> str:
@@ -167,10 +165,6 @@ class FirstClips(RichResult):
             BenchmarkError: it is not such a file, or from another version.
         """
         return record_of(cls, read_results(path, "first clips"), path)
-
-
-def _itself(name: str) -> str:
-    return name
 
 
 def first_clips(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from lipsync_nb.errors import LipsyncError
 from lipsync_nb.pipeline.audio_features import load_speech
 from lipsync_nb.pipeline.render import render
 from lipsync_nb.pipeline.timing import Timings
-from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.records import Progress, Speech
 
 
@@ -36,7 +34,7 @@ class ClipJob:
         name: one of the origin's programs, ``onnxruntime``, or any other with a ``config``.
         avatar, generator, audio_encoder, speech: paths, as `load_avatar` and `load_speech` take
             them.
-        out: where the output goes.
+        out: folder for the outputs.
         max_frames: 0: the whole speech.
         renders: so many in the same process; the first is the first clip.
         config: fields of a `RenderConfig`.
@@ -58,7 +56,7 @@ class ClipJob:
         speech = load_speech(self.speech)
         for number in range(self.renders):
             clock = _Clock()
-            timings = self._render(avatar, speech, clock)
+            timings = self._render(avatar, speech, clock, Path(self.out) / str(number))
             _tell(
                 event="done",
                 render=number,
@@ -69,27 +67,21 @@ class ClipJob:
                 peak_bytes=_peak_bytes(),
             )
 
-    def _render(self, avatar: Avatar, speech: Speech, clock: _Clock) -> Timings:
+    def _render(self, avatar: Avatar, speech: Speech, clock: _Clock, out: Path) -> Timings:
         if self.config is None:
-            return self._other(avatar, speech, clock)
+            return self._other(avatar, speech, clock, out)
         config = RenderConfig(**{**self.config, "max_frames": self.max_frames})
-        return render(avatar, speech, Path(self.out) / "clip.mp4", config, clock).timings
+        return render(avatar, speech, out.with_suffix(".mp4"), config, clock).timings
 
-    def _other(self, avatar: Avatar, speech: Speech, clock: _Clock) -> Timings:
+    def _other(self, avatar: Avatar, speech: Speech, clock: _Clock, out: Path) -> Timings:
         """Only who asks for one of these loads what they need."""
         from .baselines import ORIGIN_STAGES, render_origin, run_bare_network
 
         if self.name not in ORIGIN_STAGES:
             return run_bare_network(avatar, speech, self.max_frames, clock).timings
-        with scratch_folder() as folder:
-            return render_origin(
-                avatar,
-                speech,
-                folder / "clip",
-                self.name,
-                max_frames=self.max_frames,
-                progress=clock,
-            ).timings
+        return render_origin(
+            avatar, speech, out, self.name, max_frames=self.max_frames, progress=clock
+        ).timings
 
 
 class _Clock:
@@ -130,9 +122,8 @@ def _tell(**entries: object) -> None:
 
 def main() -> int:
     """Do the job that the command line holds."""
-    job: Callable[[], None] = ClipJob(**json.loads(sys.argv[1])).run
     try:
-        job()
+        ClipJob(**json.loads(sys.argv[1])).run()
     except LipsyncError as error:
         _tell(event="error", text=str(error))
         return 2

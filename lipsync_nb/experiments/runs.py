@@ -217,18 +217,16 @@ class Benchmark(RichResult):
     @property
     def table(self) -> Table:
         """A row for each configuration."""
-        return Table.of(
-            [
-                Column("configuration", _itself, is_text=True),
-                Column("FPS", lambda name: f"{self.fps(name).median:.2f}"),
-                Column("low-high", lambda name: self.fps(name).range_text),
-                Column("first", lambda name: f"{self.first(name).fps:.2f}"),
-                Column("inference", lambda name: f"{self.inference_fps(name).median:.2f}"),
-                Column("warm-up", lambda name: f"{self._warmup_seconds(name):.2f} s"),
-                Column("RSS", lambda name: f"{self._rss_bytes(name) / 1e6:.0f} MB"),
-            ],
-            self.names,
-        )
+        columns: list[Column[str]] = [
+            Column("configuration", str, is_text=True),
+            Column("FPS", lambda name: f"{self.fps(name).median:.2f}"),
+            Column("low-high", lambda name: self.fps(name).range_text),
+            Column("first", lambda name: f"{self.first(name).fps:.2f}"),
+            Column("inference", lambda name: f"{self.inference_fps(name).median:.2f}"),
+            Column("warm-up", lambda name: f"{self._warmup_seconds(name):.2f} s"),
+            Column("RSS", lambda name: f"{self._rss_bytes(name) / 1e6:.0f} MB"),
+        ]
+        return Table.of(columns, self.names)
 
     def _warmup_seconds(self, name: str) -> float:
         return statistics.median(run.warmup_seconds for run in self.steady(name))
@@ -262,10 +260,6 @@ class Benchmark(RichResult):
         foot = f"{run.provider}, {run.threads} threads; {where}"
         ratios = "\n".join(_comparisons(self))
         return f"{self.head}\n{self.table}\n\n{self.stage_table}\n\n{ratios}\n\n{foot}"
-
-
-def _itself(name: str) -> str:
-    return name
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +19,7 @@ from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.system.cache_folders import user_cache_folders
 from lipsync_nb.system.kept_files import (
     clear_places,
+    digest_of,
     parsed,
     read_kept,
     reason_of,
@@ -262,7 +261,7 @@ def _read(path: Path) -> Tuned:
         raise ValueError(f"{path.name} is of another kind or version")
     names = ("config", "speeds", "environment", "search")
     body = {name: data[name] for name in names if name in data}
-    if data.get("digest") != _sum(body):
+    if data.get("digest") != digest_of(body):
         raise ValueError(f"{path.name} differs from its check sum")
     if body.get("search") != SEARCH_VERSION:
         raise FileNotFoundError(f"{path.name} is of another search")
@@ -278,10 +277,6 @@ def _spread(entry: dict[str, float]) -> Spread:
     return Spread(median, low, high)
 
 
-def _sum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
 def _remember(digest: str, result: Tuned) -> None:
     """Keep a result, where the user's cache can be written."""
     body = {
@@ -295,6 +290,6 @@ def _remember(digest: str, result: Tuned) -> None:
         folders = [folder / "tuned" for folder in user_cache_folders()]
         folder = clear_places(folders, names, trusted_owners())
         for name in names:
-            write_results(folder / name, KIND, {**body, "digest": _sum(body)})
+            write_results(folder / name, KIND, {**body, "digest": digest_of(body)})
     except OSError:
         return

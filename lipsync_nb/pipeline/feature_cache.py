@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from lipsync_nb.avatar.kept_arrays import check_sum
 from lipsync_nb.network.boundary import BoundaryTensor
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import AnyArray, IndexArray
@@ -26,14 +26,6 @@ class StoredFeatures:
 
     arrays: tuple[AnyArray, ...]
     sums: Mapping[int, int]
-
-
-def check_sum(rows: Iterable[AnyArray]) -> int:
-    """CRC-32 of a frame's features, one array a tensor."""
-    found = 0
-    for row in rows:
-        found = zlib.crc32(row.data, found)
-    return found
 
 
 class Files(Protocol):
@@ -107,7 +99,7 @@ class FeatureCache:
     def _check(self, frame: int) -> None:
         """Take a frame's features that were found in files, where they are as they were written."""
         wanted = self._unchecked.get(frame)
-        if wanted == check_sum(array[frame] for array in self._arrays):
+        if wanted == check_sum(*(array[frame] for array in self._arrays)):
             self._filled.add(frame)
         elif self._files is not None and self._unchecked.pop(frame, None) is not None:
             self._is_damaged = True
@@ -115,19 +107,16 @@ class FeatureCache:
             self._files.warn(text)
         self._unchecked.pop(frame, None)
 
-    def keep(self) -> threading.Thread | None:
-        """Write what is here into the files, in a thread, where they lack much of it or are wrong.
+    def keep(self) -> None:
+        """Write what is here into the files, where they lack much of it or are wrong.
 
-        Returns:
-            The thread, which was started; the process does not end before it.
+        In a thread ``features``; the process does not end before it.
         """
         count = len(self._filled | set(self._unchecked))
         if self._files is None or not (self._is_damaged or count > 1.1 * self.num_found):
-            return None
+            return
         self.num_found, self._is_damaged = count, False
-        thread = threading.Thread(target=self._write, args=(self._files,), name="features")
-        thread.start()
-        return thread
+        threading.Thread(target=self._write, args=(self._files,), name="features").start()
 
     def _write(self, files: Files) -> None:
         # What was not looked at may be damaged: it must not get a new check sum.

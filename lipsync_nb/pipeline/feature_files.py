@@ -13,20 +13,21 @@ import mmap
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lipsync_nb.avatar.kept_arrays import check_sum
 from lipsync_nb.network.boundary import BoundaryTensor
 from lipsync_nb.system.kept_files import (
     Owners,
     check_folder,
     clear_places,
-    open_kept,
+    digest_of,
+    map_kept,
     parsed,
     read_kept,
     reason_of,
@@ -35,9 +36,9 @@ from lipsync_nb.system.kept_files import (
 from lipsync_nb.system.outputs import Partial
 from lipsync_nb.types.arrays import AnyArray
 
-from .feature_cache import StoredFeatures, check_sum
+from .feature_cache import StoredFeatures
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE, DATA_FILE = "features.json", "features.bin"
 _LARGEST_META = 4_000_000
 _ALIGNMENT = 4096
@@ -110,17 +111,13 @@ class FeatureFiles:
     def _open(self, folder: Path) -> StoredFeatures:
         check_folder(folder, self.owners, (META_FILE, DATA_FILE))
         meta = parsed(read_kept(folder / META_FILE, self.owners, _LARGEST_META), META_FILE)
-        sums = {int(frame): int(value) for frame, value in meta["sums"].items()}
-        if meta.get("digest") != _digest(sums):
+        if meta.get("digest") != digest_of(meta["sums"]):
             raise ValueError(f"{META_FILE} differs from its check sum")
+        sums = {int(frame): int(value) for frame, value in meta["sums"].items()}
         if not all(0 <= frame < self.num_frames for frame in sums):
             raise ValueError(f"{META_FILE} names frames that there are not")
-        # A file of another size would end the process where its pages are missing.
-        handle = open_kept(folder / DATA_FILE, self.owners, self.nbytes, exact=True)
-        try:
-            mapped = mmap.mmap(handle, self.nbytes, access=mmap.ACCESS_COPY)
-        finally:
-            os.close(handle)
+        data = folder / DATA_FILE
+        mapped = map_kept(data, self.owners, self.nbytes, mmap.ACCESS_COPY)
         return StoredFeatures(tuple(self._arrays(mapped)), sums)
 
     def _arrays(self, buffer: mmap.mmap) -> list[AnyArray]:
@@ -156,9 +153,10 @@ class FeatureFiles:
                     for frame in frames:
                         file.seek(offset + frame * array[0].nbytes)
                         file.write(array[frame].data)
-            sums = {frame: check_sum(array[frame] for array in arrays) for frame in frames}
-            meta: dict[str, Any] = {"sums": sums, "digest": _digest(sums)}
-            (made.path / META_FILE).write_text(json.dumps(meta), encoding="utf-8")
+            rows = {str(frame): [array[frame] for array in arrays] for frame in frames}
+            sums = {frame: check_sum(*own) for frame, own in rows.items()}
+            meta = json.dumps({"sums": sums, "digest": digest_of(sums)})
+            (made.path / META_FILE).write_text(meta, encoding="utf-8")
             set_aside(made.target)
             made.put_in_place()
         finally:
@@ -170,7 +168,3 @@ class FeatureFiles:
             if name.startswith("features-v") and not name.startswith(self._stem):
                 with suppress(OSError):
                     set_aside(folder / name)
-
-
-def _digest(sums: Mapping[int, int]) -> str:
-    return hashlib.sha256(repr(sorted(sums.items())).encode()).hexdigest()

@@ -7,11 +7,13 @@ following a link and without waiting, so that a pipe in its place stops nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,23 @@ def read_kept(path: Path, owners: Owners, size: int, exact: bool = False) -> byt
     with open(open_kept(path, owners, size, exact), "rb") as file:
         # No more than was looked at: it may be growing.
         return file.read(os.fstat(file.fileno()).st_size)[:size]
+
+
+def map_kept(path: Path, owners: Owners, size: int, access: int = mmap.ACCESS_READ) -> mmap.mmap:
+    """Map a kept file of just this size; see `open_kept`.
+
+    One of another size would end the process where its pages are missing.
+    """
+    handle = open_kept(path, owners, size, exact=True)
+    try:
+        return mmap.mmap(handle, size, access=access)
+    finally:
+        os.close(handle)
+
+
+def digest_of(body: Mapping[str, Any]) -> str:
+    """Check sum of what a kept file tells, as JSON."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def parsed(content: bytes, name: str) -> dict[str, Any]:

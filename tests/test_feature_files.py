@@ -14,8 +14,9 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.pipeline.feature_files import DATA_FILE, META_FILE
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
+from lipsync_nb.types.records import FeatureDtype
 
-CONFIG = lnb.RenderConfig(feature_files=True, max_frames=30, provider="cpu")
+CONFIG = lnb.RenderConfig(max_frames=30, provider="cpu")
 Pictures = list[np.ndarray]
 
 
@@ -61,9 +62,9 @@ def first(person: Path, speech: lnb.Speech) -> Pictures:
     return pictures
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 def test_the_next_process_computes_none_of_them(
-    dtype: str, person: Path, speech: lnb.Speech
+    dtype: FeatureDtype, person: Path, speech: lnb.Speech
 ) -> None:
     config = replace(CONFIG, feature_dtype=dtype)
     before, _ = pictures_of(person, speech, config)

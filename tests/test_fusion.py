@@ -19,6 +19,7 @@ from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.network.row_fusion.programs import RowProgram
 from lipsync_nb.network.row_fusion.tails import SMALLEST_ROWS, WeightsError, read_tail
 from lipsync_nb.network.unet328 import MOBILE_CHANNELS, untrained_generator
+from lipsync_nb.types.records import FeatureDtype
 
 SIZES = [(64, 64), (64, 80), (96, 160), (100, 32), (256, 128), (320, 320)]
 
@@ -145,12 +146,12 @@ def test_any_weights(seed: int) -> None:
     assert_fused_is_plain(unet_end(72, 48, channels, seed), count=1)
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 @pytest.mark.parametrize("channels", [MOBILE_CHANNELS, None], ids=["mobile", "full"])
-def test_generators_are_fused(channels: object, narrow: bool) -> None:
+def test_generators_are_fused(channels: object, dtype: FeatureDtype) -> None:
     """The real network, in halves: two blocks and the half of a third are computed row by row."""
     network = untrained_generator() if channels is None else untrained_generator(channels)
-    files = prepare_halves(network.SerializeToString(), "audio", narrow)
+    files = prepare_halves(network.SerializeToString(), "audio", dtype)
     model = onnx.load_from_string(files["dependent.onnx"])
     given, serialised = random_like(model, 2), files["dependent.onnx"]
     plain = ort.InferenceSession(serialised, providers=["CPUExecutionProvider"])
@@ -164,7 +165,8 @@ def random_like(model: onnx.ModelProto, count: int) -> dict[str, np.ndarray]:
     rng, found = np.random.default_rng(0), {}
     for value in model.graph.input:
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        found[value.name] = rng.random((count, *sizes(value)), np.float32).astype(dtype)
+        high = 255 if dtype == np.uint8 else 1 / 255 if value.name.endswith(".step") else 1
+        found[value.name] = (high * rng.random((count, *sizes(value)), np.float32)).astype(dtype)
     return found
 
 
@@ -196,7 +198,7 @@ def test_rows_between_the_layers_stay_few() -> None:
     """Three rows for each 3x3 convolution, not whole tensors."""
     program = RowProgram(read_tail(unet_end(320, 320, (64, 32, 128, 16, 32))))
     assert program.workspace_bytes < 3e6 < 4 * 128 * 320 * 320
-    assert [shape for _, shape in program.inputs] == [(64, 160, 160), (32, 320, 320)]
+    assert [shape for _, shape, _ in program.inputs] == [(64, 160, 160), (32, 320, 320)]
 
 
 def stop(kind: str) -> onnx.ModelProto:
@@ -243,7 +245,7 @@ def test_something_must_be_left_in_front() -> None:
 
 def test_wrong_arrays_are_told() -> None:
     program = RowProgram(read_tail(unet_end(64, 64)))
-    arrays = [np.zeros(shape, np.float32) for _, shape in program.inputs]
+    arrays = [np.zeros(shape, np.float32) for _, shape, _ in program.inputs]
     out = np.zeros((64, 64, 3), np.uint8)
     program(arrays, out)
     with pytest.raises(NetworkError, match=r"found float64 \(.*\), expected float32 \("):

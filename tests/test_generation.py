@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from onnx import TensorProto, helper
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
-from lipsync_nb.network.boundary import BoundaryTensor
+from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
 from lipsync_nb.network.kept import NetworkStore
+from lipsync_nb.network.packing import pack, packed_boundary
 from lipsync_nb.network.preparation import (
     QuantizationSettings,
     prepare_halves,
@@ -25,8 +27,10 @@ from lipsync_nb.network.preparation import (
 )
 from lipsync_nb.network.splitting import nodes_of_input, split_graph
 from lipsync_nb.network.unet328 import generator_onnx, random_state
-from lipsync_nb.pipeline.feature_cache import FeatureCache, plan_features
-from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.pipeline.feature_cache import FeatureCache
+from lipsync_nb.pipeline.feature_plan import FeatureCosts, FilesState, plan_features
+from lipsync_nb.types.arrays import AnyArray, ImageArray
+from lipsync_nb.types.records import FeatureDtype
 
 Feeds = dict[str, np.ndarray]
 
@@ -95,15 +99,26 @@ def test_rewritten_halves_paint_what_the_whole_does(exported: bytes, simplified:
     whole = run(prepare_whole(exported)["whole.onnx"], given)[0]
     assert whole.dtype == np.uint8
     assert np.abs(whole - plain).max() <= 1
-    for narrow, tolerance in ((False, 1), (True, 2)):
-        halves = prepare_halves(exported, "audio", narrow)
+    forms: tuple[tuple[FeatureDtype, int], ...] = (("float32", 1), ("float16", 2), ("uint8", 2))
+    for dtype, tolerance in forms:
+        halves = prepare_halves(exported, "audio", dtype)
         values = run(halves["independent.onnx"], {"input": given["input"]})
-        assert {v.dtype for v in values} == {np.dtype(np.float16 if narrow else np.float32)}
+        if dtype == "uint8":
+            values = packed(halves["independent.onnx"], values)
+        assert max(values, key=np.size).dtype == dtype
         names = [v.name for v in onnx.load_from_string(halves["dependent.onnx"]).graph.input]
         names.remove("audio")
         boundary = dict(zip(names, values, strict=True))
         painted = run(halves["dependent.onnx"], {"audio": given["audio"], **boundary})[0]
         assert np.abs(painted - plain).max() <= tolerance
+
+
+def packed(independent: bytes, values: Sequence[AnyArray]) -> list[AnyArray]:
+    """What is stored of the boundary tensors that a picture half gave."""
+    boundary = boundary_of(onnx.load_from_string(independent))
+    stored = [np.empty((len(values[0]), *t.shape), t.dtype) for t in packed_boundary(boundary)]
+    pack(boundary, values, stored)
+    return stored
 
 
 def by_hand(nodes: list[onnx.NodeProto]) -> bytes:
@@ -193,10 +208,11 @@ def test_frames_equal_the_plain_walk(
         assert_same(lnb.iter_frames(avatar, speech, config), reference)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
 def test_narrow_features_differ_little(
-    avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray]
+    avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray], dtype: FeatureDtype
 ) -> None:
-    config = lnb.RenderConfig(feature_cache="on", feature_dtype="float16")
+    config = lnb.RenderConfig(feature_cache="on", feature_dtype=dtype)
     assert_same(lnb.iter_frames(avatar, speech, config), reference, tolerance=2)
 
 
@@ -229,7 +245,7 @@ def test_other_precisions_need_a_prepared_network() -> None:
 
 def test_features_are_kept_between_renders(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     avatar.forget()
-    config, frames = lnb.RenderConfig(max_frames=9), np.arange(5)
+    config, frames = lnb.RenderConfig(max_frames=9, feature_files=False), np.arange(5)
     for first in (True, False):
         stream = lnb.FrameStream(avatar, speech, config)
         before = len(stream.generator.batch(frames, frames).visual)
@@ -253,9 +269,25 @@ def test_features_are_kept_between_renders(avatar: lnb.Avatar, speech: lnb.Speec
 def test_plan_features(
     uses: list[int], budget: int, wanted: str, kept: list[int], text: str
 ) -> None:
-    plan = plan_features(np.array(uses), 3, 10, budget, wanted)
+    plan = plan_features(np.array(uses), 3, FeatureCosts(10**9, 10), budget, wanted)
     assert plan.frames.tolist() == kept
     assert text in plan.reason
+
+
+def test_features_are_kept_where_it_pays() -> None:
+    """Also where nothing recurs: for the next process, and where an earlier one left them."""
+    once, often = np.array([0, 1, 2]), np.array([0, 1, 2, 1])
+    costly, cheap = FeatureCosts(10**9, 10), FeatureCosts(10**6, 10**6)
+    kept = FilesState(why_not="")
+    for files, kept_frames in ((None, 0), (FilesState(num_found=3), 3), (kept, 3)):
+        plan = plan_features(once, 3, costly, 10**9, "auto", files)
+        assert len(plan.frames) == kept_frames, plan.reason
+    assert len(plan_features(often, 3, costly, 10**9, "auto").frames) == 3
+    plan = plan_features(often, 3, cheap, 10**9, "auto")
+    assert plan.reason == (
+        "feature cache off: 4 frames use 3 template frames; keeping them takes 3 ms and saves 0 ms."
+    )
+    assert "and in files" in plan_features(once, 3, costly, 100, "auto", kept).reason
 
 
 def test_feature_cache_gives_what_was_put() -> None:

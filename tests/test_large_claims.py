@@ -16,7 +16,7 @@ from lipsync_nb.avatar.face_boxes import read_landmarks
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import AvatarError, ConfigError, SpeechError
 from lipsync_nb.media.picture_files import read_picture
-from lipsync_nb.network.binding import activation_bytes
+from lipsync_nb.network.work import activation_bytes
 from lipsync_nb.pipeline.batches import batch_within_memory
 from lipsync_nb.system.inputs import open_file, read_file
 from lipsync_nb.system.limits import check_pixels, free_memory_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -153,16 +153,15 @@ class Avatar(Rich):
             self._opened[cache, layout] = opened
         return opened
 
-    def remember_features(self, key: object, make: Callable[[], Kept]) -> Kept:
-        """The features that a network left under this key; made anew where there are none.
+    def recall_features(self, key: object) -> Any:
+        """The features that are remembered under this key, or None."""
+        return self._features.get(key)
 
-        Only those of the last key are remembered.
-        """
-        features: Kept | None = self._features.get(key)
-        if features is None:
-            self._features.clear()
-            features = self._features[key] = make()
-        return features
+    def remember_features(self, key: object, features: object) -> None:
+        """Remember the features of a network under this key, and no others; None: none."""
+        self._features.clear()
+        if features is not None:
+            self._features[key] = features
 
     def forget(self) -> None:
         """Free the opened template and the network's features; the next render makes them anew."""

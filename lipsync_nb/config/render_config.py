@@ -116,7 +116,8 @@ class RenderConfig(Rich):
     )
     feature_cache: Literal["auto", "on", "off"] = _option(
         "auto",
-        "keep what the network computes from a template frame alone; auto where frames recur",
+        "keep what the network computes from a template frame alone; auto where frames recur, or "
+        "where the next process finds it",
         keeps="features",
         group="network",
     )
@@ -129,14 +130,15 @@ class RenderConfig(Rich):
         group="network",
     )
     feature_files: bool = _option(
-        False,
+        True,
         "keep these features in files too, and use those that an earlier process left there",
         keeps="features",
         group="network",
     )
-    feature_dtype: Literal["float32", "float16"] = _option(
-        "float32",
-        "how the features are kept; float16 halves them, with tiny differences",
+    feature_dtype: Literal["auto", "float32", "float16", "uint8"] = _option(
+        "auto",
+        "how the features are kept; uint8 takes a quarter of float32's bytes; auto takes it where "
+        "pictures were found to differ by 1 of 255 at most, else float32",
         keeps="features",
         group="network",
     )

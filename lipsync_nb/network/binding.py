@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import onnx
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.types.arrays import Shape
-
-from .graphs import inputs_of
 
 FLOATS: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -100,36 +97,3 @@ def _shapes(nodes: Sequence[Any]) -> str:
 
 def _wanted(shapes: Sequence[Shape]) -> str:
     return " and ".join(f"[N, {', '.join(str(n) for n in shape)}]" for shape in shapes)
-
-
-def activation_bytes(model_bytes: bytes) -> int:
-    """The most that a network's intermediate results take at one time, for a batch of one.
-
-    Reckoned from the shapes that ONNX's inference finds; what it does not find counts as nothing.
-    """
-    model = onnx.load_from_string(model_bytes)
-    for value in (*inputs_of(model.graph), *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims and not dims[0].dim_value:
-            dims[0].dim_value = 1
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except Exception:  # protobuf raises many kinds
-        return 0
-    values = (*graph.value_info, *graph.output, *inputs_of(model.graph))
-    sizes = {value.name: _value_bytes(value.type.tensor_type) for value in values}
-    last_use = {name: at for at, node in enumerate(graph.node) for name in node.input}
-    held = most = sum(sizes.get(value.name, 0) for value in inputs_of(model.graph))
-    for at, node in enumerate(graph.node):
-        held += sum(sizes.get(name, 0) for name in node.output)
-        most = max(most, held)
-        held -= sum(sizes.get(name, 0) for name in {*node.input} if last_use[name] == at)
-    return most
-
-
-def _value_bytes(kind: onnx.TypeProto.Tensor) -> int:
-    if not kind.elem_type or not kind.HasField("shape"):
-        return 0
-    counts = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
-    itemsize = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
-    return int(math.prod(counts)) * int(itemsize)

@@ -14,6 +14,7 @@ from lipsync_nb.types.arrays import Shape
 
 from .boundary import boundary_of
 from .graphs import MEAN_OUTPUT, constants_of, inputs_of
+from .packing import packed_boundary
 
 Wanted = tuple[np.dtype, Shape]
 _FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
@@ -45,8 +46,12 @@ def check_halves(
     first, second = _with_true_shapes(independent), _with_true_shapes(dependent)
     (visual, visual_shape), (audio, audio_shape) = inputs.items()
     _check_values("inputs", inputs_of(first.graph), {visual: (_FLOAT, visual_shape)})
-    boundary = {tensor.name: (tensor.dtype, tensor.shape) for tensor in boundary_of(first)}
-    wanted = {audio: (_FLOAT, audio_shape), **boundary}
+    boundary = boundary_of(first)
+    taken = {value.name for value in inputs_of(second.graph)}
+    if not taken.issuperset(tensor.name for tensor in boundary):
+        boundary = packed_boundary(boundary)
+    crossing = {tensor.name: (tensor.dtype, tensor.shape) for tensor in boundary}
+    wanted = {audio: (_FLOAT, audio_shape), **crossing}
     _check_values("inputs", inputs_of(second.graph), wanted)
     _check_pictures(second, picture)
 

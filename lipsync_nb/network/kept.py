@@ -29,7 +29,7 @@ from .checks import check_halves, check_whole
 from .files import LARGEST_BYTES
 from .output_range import OutputRange
 
-PREPARATION_VERSION = 7
+PREPARATION_VERSION = 8
 _LARGEST_INDEX = 100_000
 
 Files = dict[str, bytes]
@@ -159,7 +159,7 @@ def _write_files(folder: Path, stem: str, files: Files) -> None:
 
 
 WHOLE, INDEPENDENT, DEPENDENT = "whole.onnx", "independent.onnx", "dependent.onnx"
-_RANGE, _RIGHT = "range.json", "right.txt"
+_RANGE, _RIGHT, _PACKING = "range.json", "right.txt", "packing.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +200,14 @@ class KeptNetworks:
             return {_RIGHT: b"right"}
 
         self.store.fetch(("form", digest), (_RIGHT,), make, _check_right)
+
+    def packing_error(self, key: Sequence[object], find: Callable[[], float]) -> float:
+        """What features in 8 bits change, 0..1; found once for a network and an avatar."""
+
+        def make() -> Files:
+            return {_PACKING: json.dumps({"differing": find()}).encode()}
+
+        return self.store.fetch(("packing", *key), (_PACKING,), make, _packing_of)
 
     def whole(
         self,
@@ -248,6 +256,13 @@ def _range_of(files: Files) -> OutputRange:
     if type(levels) is not int or levels not in (1, 255) or not isinstance(note, str):
         raise ValueError(f"{_RANGE} holds {levels!r} levels, expected 1 or 255")
     return OutputRange(levels, note)
+
+
+def _packing_of(files: Files) -> float:
+    differing = float(parsed(files[_PACKING], _PACKING)["differing"])
+    if not 0 <= differing <= 1:
+        raise ValueError(f"{_PACKING} holds {differing}, expected a share of 0 to 1")
+    return differing
 
 
 def _check_right(files: Files) -> None:

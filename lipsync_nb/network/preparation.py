@@ -10,8 +10,9 @@ import onnx
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.system.outputs import scratch_folder
-from lipsync_nb.types.records import Precision
+from lipsync_nb.types.records import FeatureDtype, Precision
 
+from .boundary import boundary_of
 from .graphs import (
     inputs_of,
     remove_idle_nodes,
@@ -20,6 +21,7 @@ from .graphs import (
     with_picture_output,
 )
 from .integers import WeightBits, weight_bits
+from .packing import packed_inputs
 from .quantization import Feeds, quantize_static_qdq, to_float16
 from .requantizing import share_concat_ranges
 from .rewriting import split_pointwise_convolutions
@@ -155,14 +157,15 @@ def prepare_whole(
 def prepare_halves(
     model_bytes: bytes,
     audio: str,
-    narrow: bool = False,
+    features: FeatureDtype = "float32",
     settings: QuantizationSettings | None = None,
 ) -> dict[str, bytes]:
     """``independent.onnx`` and ``dependent.onnx``, see `split_graph`; the latter gives pictures.
 
     Args:
         audio: name of the audio input.
-        narrow: float32 features cross as float16.
+        features: how float32 features cross; uint8: the second half takes them as of
+            `packed_boundary`, the first gives float32.
 
     Raises:
         NetworkError: see `simplify`, `QuantizationSettings` and `split_graph`.
@@ -181,8 +184,10 @@ def prepare_halves(
     with_picture_output(dependent)
     if settings.precision == "int8":
         channels_last_boundary(split.independent, dependent)
-    if narrow:
+    if features == "float16":
         narrow_boundary(split.independent, dependent)
+    if features == "uint8":
+        packed_inputs(dependent, boundary_of(split.independent))
     return {
         "independent.onnx": _finished(split.independent, settings),
         "dependent.onnx": _finished(dependent, settings),

@@ -9,7 +9,7 @@ import numpy as np
 
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.errors import ConfigError
-from lipsync_nb.network.binding import activation_bytes
+from lipsync_nb.network.work import activation_bytes
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import FloatArray, ImageArray, IndexArray
 from lipsync_nb.types.records import Batch, ModelSpec

@@ -11,7 +11,6 @@ import numpy as np
 
 from lipsync_nb.avatar.kept_arrays import check_sum
 from lipsync_nb.network.boundary import BoundaryTensor
-from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 
@@ -80,6 +79,14 @@ class FeatureCache:
     @property
     def capacity(self) -> int:
         return len(self._slots)
+
+    def has_slots(self, frames: IndexArray) -> bool:
+        """Whether all of these template frames can be kept."""
+        return self._slots.keys() >= set(frames.tolist())
+
+    def covers(self, frames: IndexArray) -> bool:
+        """Whether the features of all of these template frames are here, or in the files."""
+        return self._filled | self._unchecked.keys() >= set(frames.tolist())
 
     @property
     def nbytes(self) -> int:
@@ -171,49 +178,3 @@ class FeatureCache:
             slot = self._slots[frame]
             return [array[slot] for array in self._arrays]
         return others[frame]
-
-
-@dataclass(frozen=True)
-class FeaturePlan:
-    """Whether features are kept, of which template frames, and why.
-
-    Attributes:
-        frames: int64, ascending; empty: they are not kept.
-        reason: one line.
-    """
-
-    frames: IndexArray
-    reason: str
-
-
-def plan_features(
-    order: IndexArray, num_template: int, bytes_per_frame: int, budget_bytes: int, wanted: str
-) -> FeaturePlan:
-    """Choose the template frames whose features are kept.
-
-    Args:
-        order: template frame of every output frame.
-        num_template: frames of the template.
-        bytes_per_frame: features of one frame.
-        budget_bytes: what they may take in all.
-        wanted: ``auto`` keeps them where frames recur and memory is free, ``on`` always, ``off``
-            never.
-    """
-    none = np.zeros(0, np.int64)
-    uses = np.bincount(order, minlength=num_template)
-    used = int((uses > 0).sum())
-    what = f"{len(order)} frames use {used} template frames"
-    if wanted == "off":
-        return FeaturePlan(none, "feature cache off: as configured.")
-    if wanted == "auto" and used == len(order):
-        return FeaturePlan(none, f"feature cache off: {what}, none of them again.")
-    if wanted == "auto":
-        budget_bytes = min(budget_bytes, free_memory_bytes() // 2)
-    capacity = min(num_template, budget_bytes // max(1, bytes_per_frame))
-    if capacity == 0:
-        found = f"found room for {budget_bytes / 1e6:.1f} MB, a frame takes"
-        return FeaturePlan(none, f"feature cache off: {found} {bytes_per_frame / 1e6:.1f} MB.")
-    kept = np.sort(np.argsort(-uses, kind="stable")[:capacity]).astype(np.int64)
-    size = f"{min(capacity, used) * bytes_per_frame / 1e6:.0f} MB"
-    held = "all" if capacity >= used else f"{capacity}"
-    return FeaturePlan(kept, f"feature cache on: {what}, {held} are kept in {size}.")

@@ -38,10 +38,12 @@ from lipsync_nb.types.arrays import AnyArray
 
 from .feature_cache import StoredFeatures
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 META_FILE, DATA_FILE = "features.json", "features.bin"
 _LARGEST_META = 4_000_000
 _ALIGNMENT = 4096
+# Of their size: the old ones stay until the new ones are complete.
+_ROOM = 2
 
 
 @dataclass(frozen=True)
@@ -104,21 +106,43 @@ class FeatureFiles:
             self.warn(f"are damaged ({reason}); they are computed anew.")
         return None
 
+    def num_kept(self) -> int:
+        """Frames whose features are there, by the files' word."""
+        for folder in self.folders:
+            with suppress(Exception):  # whatever may be in the files: `open` tells of it
+                return len(self._sums(folder / self.folder_name))
+        return 0
+
+    def why_not(self) -> str:
+        """Why no more can be written; empty: it can."""
+        if not self.folders:
+            return "there is no folder for them"
+        there = next(p for p in (self.folders[0], *self.folders[0].parents) if p.exists())
+        with suppress(OSError):
+            free = shutil.disk_usage(there).free
+            if free < _ROOM * self.nbytes:
+                return f"{self.nbytes / 1e6:.0f} MB, {free / 1e6:.0f} MB of the disk are free"
+        return ""
+
     def warn(self, text: str) -> None:
         """A line about these features."""
         warnings.warn(f"{self.name}: its kept features {text}", stacklevel=4)
 
     def _open(self, folder: Path) -> StoredFeatures:
         check_folder(folder, self.owners, (META_FILE, DATA_FILE))
+        sums, data = self._sums(folder), folder / DATA_FILE
+        mapped = map_kept(data, self.owners, self.nbytes, mmap.ACCESS_COPY)
+        return StoredFeatures(tuple(self._arrays(mapped)), sums)
+
+    def _sums(self, folder: Path) -> dict[int, int]:
+        """Check sum of each frame that was computed."""
         meta = parsed(read_kept(folder / META_FILE, self.owners, _LARGEST_META), META_FILE)
         if meta.get("digest") != digest_of(meta["sums"]):
             raise ValueError(f"{META_FILE} differs from its check sum")
         sums = {int(frame): int(value) for frame, value in meta["sums"].items()}
         if not all(0 <= frame < self.num_frames for frame in sums):
             raise ValueError(f"{META_FILE} names frames that there are not")
-        data = folder / DATA_FILE
-        mapped = map_kept(data, self.owners, self.nbytes, mmap.ACCESS_COPY)
-        return StoredFeatures(tuple(self._arrays(mapped)), sums)
+        return sums
 
     def _arrays(self, buffer: mmap.mmap) -> list[AnyArray]:
         return [
@@ -136,7 +160,7 @@ class FeatureFiles:
         """
         try:
             folder = clear_places(self.folders, (), self.owners)
-            if shutil.disk_usage(folder).free < 2 * self.nbytes:
+            if shutil.disk_usage(folder).free < _ROOM * self.nbytes:
                 raise OSError(f"{self.nbytes / 1e6:.0f} MB, and there is no room for them")
             self._write(folder, arrays, frames)
             self._remove_others(folder)

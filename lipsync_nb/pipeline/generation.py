@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -34,13 +34,16 @@ from lipsync_nb.network.preparation import QuantizationSettings, prepare_halves,
 from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
 from lipsync_nb.network.runtime import ort
+from lipsync_nb.network.work import multiply_adds, with_known_shapes
 from lipsync_nb.types.arrays import FloatArray, IndexArray
-from lipsync_nb.types.records import Batch
+from lipsync_nb.types.records import Batch, FeatureDtype
 
 from .calibration import CALIBRATION_FRAMES, calibration_feeds
-from .feature_cache import FeatureCache, FeaturePlan, plan_features
+from .feature_cache import FeatureCache
 from .feature_files import FeatureFiles
+from .feature_plan import FeatureCosts, FeaturePlan, FilesState, plan_features
 from .generator_file import GeneratorFile, NormalForm
+from .picture_half import PictureHalf
 from .predictors import (
     Inputs,
     PlainPredictor,
@@ -52,7 +55,9 @@ from .predictors import (
     within_memory,
 )
 
-Kept = TypeVar("Kept")
+# Of the values that are predicted for `PACKING_FRAMES` frames: more is no 8 bits' worth.
+LARGEST_PACKING_ERROR = 1e-3
+PACKING_FRAMES = 4
 
 
 class Owner(Protocol):
@@ -69,8 +74,11 @@ class Owner(Protocol):
     def require_generator(self) -> Path:
         """Its generator's file."""
 
-    def remember_features(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What was made under this key before, or is made now."""
+    def recall_features(self, key: Hashable) -> Any:
+        """What is remembered under this key, or None."""
+
+    def remember_features(self, key: Hashable, features: object) -> None:
+        """Remember this under this key, and nothing else; None: nothing."""
 
 
 def open_generator(
@@ -261,77 +269,157 @@ class _Opener:
         key = (form.digest, *self._settings_key())
         return self.file.kept.whole(key, form.names, lambda: prepare_whole(model, settings), use)
 
-    def _halves_key(self, form: NormalForm) -> tuple[object, ...]:
-        narrow = self.config.feature_dtype == "float16"
-        return (form.digest, form.names[1], narrow, *self._settings_key())
+    def feature_dtype(self, form: NormalForm) -> tuple[FeatureDtype, str]:
+        """How features are kept, and a line where it is not as one would expect."""
+        wanted = self.config.feature_dtype
+        if wanted != "auto":
+            return wanted, ""
+        if self.config.precision != "fp32":
+            return "float32", ""
+        key = form.digest, self.owner.fingerprint
+        differing = self.file.kept.packing_error(key, lambda: self._packing_error(form))
+        if differing <= LARGEST_PACKING_ERROR:
+            return "uint8", ""
+        return "float32", (
+            f"features: kept as float32; in 8 bits {differing:.2%} of the predictions' values "
+            "differ by more than 1 of 255."
+        )
 
-    def halves(self, form: NormalForm, use: Callable[[Files], Result]) -> Result:
+    def _packing_error(self, form: NormalForm) -> float:
+        """The share of predicted values that packed features change by more than 1 of 255."""
+        plain = self.file.open()
+        chosen = np.unique(np.linspace(0, len(self.order) - 1, PACKING_FRAMES).astype(np.int64))
+        batches = [self.inputs.batch(frames, self.order[frames]) for frames in chosen[:, None]]
+
+        def compare(files: Files) -> float:
+            half, network = self._picture_half(files, "uint8"), self._session(files[DEPENDENT])
+            names = [tensor.name for tensor in half.stored]
+            differing = []
+            for batch in batches:
+                features = half({form.names[0]: batch.visual})
+                feeds = {form.names[1]: batch.audio, **dict(zip(names, features, strict=True))}
+                error = network(feeds)[0].astype(np.int16) - plain(batch).images
+                differing.append(np.mean(np.abs(error) > 1))
+            return float(np.mean(differing))
+
+        return self.halves(form, "uint8", compare)
+
+    def _halves_key(self, form: NormalForm, dtype: FeatureDtype) -> tuple[object, ...]:
+        return (form.digest, form.names[1], dtype, *self._settings_key())
+
+    def halves(
+        self, form: NormalForm, dtype: FeatureDtype, use: Callable[[Files], Result]
+    ) -> Result:
         """Use the prepared network in two halves."""
         names, settings = form.names, self._settings(form.names)
-        narrow = self.config.feature_dtype == "float16"
 
         def make() -> Files:
-            return prepare_halves(form.model, names[1], narrow, settings)
+            return prepare_halves(form.model, names[1], dtype, settings)
 
-        return self.file.kept.halves(self._halves_key(form), names, make, use)
+        return self.file.kept.halves(self._halves_key(form, dtype), names, make, use)
 
     def _split(self, form: NormalForm, remarks: Remarks) -> Predictor:
-        plan, boundary, opened = self.halves(form, self._opened_halves)
-        if opened is None:
-            return self._whole(form, self._without_cache(remarks, plan.reason))
-        features = self.owner.remember_features(
-            (self._halves_key(form), plan.frames.tobytes(), self.config.feature_files),
-            lambda: FeatureCache(boundary, plan.frames, self._feature_files(form, plan, boundary)),
-        )
-        if features.num_found:
-            remarks = remarks.and_note(f"features of {features.num_found} frames are in files.")
-        independent, dependent, note = opened
-        remarks = remarks.and_note(plan.reason).and_note(note).and_note(self._settings_note())
-        halves = independent, dependent
-        return SplitPredictor(self.inputs, halves, form.names, features, self.share, remarks)
+        dtype, note = self.feature_dtype(form)
+        remarks = remarks.and_note(note)
+        opened = self.halves(form, dtype, partial(self._opened_halves, form, dtype))
+        if isinstance(opened, FeaturePlan):
+            return self._whole(form, self._without_cache(remarks, opened.reason))
+        for text in (*opened.notes, self._settings_note()):
+            remarks = remarks.and_note(text)
+        halves = opened.pictures, opened.network
+        return SplitPredictor(self.inputs, halves, form.names, opened.features, self.share, remarks)
 
     def _opened_halves(
-        self, files: Files
-    ) -> tuple[FeaturePlan, Sequence[BoundaryTensor], tuple[Session, PreparedNetwork, str] | None]:
-        """What is kept of the frames; and the halves, opened, where that is anything."""
-        plan, boundary = self.plan_features(files[INDEPENDENT])
+        self, form: NormalForm, dtype: FeatureDtype, files: Files
+    ) -> FeaturePlan | _Halves:
+        """The halves, opened, where anything of the frames is kept; else the plan that says so."""
+        half = self._picture_half(files, dtype)
+        features, plan = self.features(form, dtype, half, files)
+        if features is None:
+            return plan
+        network, note = self._network(files[DEPENDENT])
+        found = ""
+        if features.num_found:
+            found = f"features of {features.num_found} frames are in files."
+        if not features.covers(self.order):
+            half.open()
+        return _Halves(half, network, features, (found, plan.reason, note))
+
+    def half_of_a_frame(self, form: NormalForm, dtype: FeatureDtype, files: Files) -> bytes | None:
+        """The half that runs for every frame; None where the whole network does."""
+        features, _ = self.features(form, dtype, self._picture_half(files, dtype), files)
+        return None if features is None else files[DEPENDENT]
+
+    def _picture_half(self, files: Files, dtype: FeatureDtype) -> PictureHalf:
+        boundary = boundary_of(onnx.load_from_string(files[INDEPENDENT]))
+        is_packed = dtype == "uint8"
+        open_session = partial(self._session, files[INDEPENDENT])
+        return PictureHalf(open_session, boundary, is_packed, self.file.path)
+
+    def features(
+        self, form: NormalForm, dtype: FeatureDtype, half: PictureHalf, files: Files
+    ) -> tuple[FeatureCache | None, FeaturePlan]:
+        """The features that are kept, those that are remembered where they will do; and why."""
+        config, owner = self.config, self.owner
+        key = (self._halves_key(form, dtype), config.feature_cache_mb, config.feature_files)
+        remembered = owner.recall_features(key)
+        store = self._feature_files(form, dtype, half.stored)
+        plan = self._plan(half, files[INDEPENDENT], remembered, store)
         if not len(plan.frames):
-            return plan, boundary, None
-        dependent, note = self._network(files[DEPENDENT])
-        return plan, boundary, (self._session(files[INDEPENDENT]), dependent, note)
+            return None, plan
+        if remembered is None or not remembered.has_slots(plan.frames):
+            # What is let go makes room first.
+            owner.remember_features(key, None)
+            is_whole = len(plan.frames) == len(self.inputs.template)
+            remembered = FeatureCache(half.stored, plan.frames, store if is_whole else None)
+            owner.remember_features(key, remembered)
+        return remembered, plan
+
+    def _plan(
+        self,
+        half: PictureHalf,
+        independent: bytes,
+        remembered: FeatureCache | None,
+        store: FeatureFiles | None,
+    ) -> FeaturePlan:
+        graph = with_known_shapes(onnx.load_from_string(independent))
+        costs = FeatureCosts(multiply_adds(graph), sum(t.nbytes for t in half.stored))
+        budget = self.config.feature_cache_mb * 1_000_000
+        state = FilesState(0 if remembered is None else len(remembered))
+        if store is not None:
+            fits = store.num_frames * costs.num_bytes <= budget
+            why_not = store.why_not() if fits else "all frames do not fit feature_cache_mb"
+            state = FilesState(max(state.num_found, store.num_kept() if fits else 0), why_not)
+        count = len(self.inputs.template)
+        return plan_features(self.order, count, costs, budget, self.config.feature_cache, state)
 
     def _feature_files(
-        self, form: NormalForm, plan: FeaturePlan, boundary: Sequence[BoundaryTensor]
+        self, form: NormalForm, dtype: FeatureDtype, stored: Sequence[BoundaryTensor]
     ) -> FeatureFiles | None:
         """Where all frames' features are kept for the next process, where that is wanted."""
         template, store = self.inputs.template, self.file.kept.store
-        if not self.config.feature_files or len(plan.frames) < len(template):
+        if not self.config.feature_files:
             return None
         layout = template.spec, template.planar is not None
         return FeatureFiles(
             folders=store.folders,
             owners=store.owners,
             source=self.owner.fingerprint,
-            key=(PREPARATION_VERSION, ort.__version__, layout, *self._halves_key(form)),
-            boundary=tuple(boundary),
+            key=(PREPARATION_VERSION, ort.__version__, layout, *self._halves_key(form, dtype)),
+            boundary=tuple(stored),
             num_frames=len(template),
             name=store.name,
         )
 
-    def plan_features(self, independent: bytes) -> tuple[FeaturePlan, Sequence[BoundaryTensor]]:
-        """Which template frames' features are kept, and what they are."""
-        boundary = boundary_of(onnx.load_from_string(independent))
-        plan = plan_features(
-            self.order,
-            len(self.inputs.template),
-            sum(tensor.nbytes for tensor in boundary),
-            self.config.feature_cache_mb * 1_000_000,
-            # What stays on disk pays in the next process, whatever recurs in this one.
-            "on"
-            if self.config.feature_files and self.config.feature_cache == "auto"
-            else self.config.feature_cache,
-        )
-        return plan, boundary
+
+@dataclass(frozen=True, eq=False)
+class _Halves:
+    """A network in halves, opened, with what is kept between them."""
+
+    pictures: PictureHalf
+    network: PreparedNetwork
+    features: FeatureCache
+    notes: tuple[str, ...]
 
 
 def why_not_fused(config: RenderConfig, plan: ThreadPlan) -> str:
@@ -367,9 +455,10 @@ def network_of_a_frame(
     form = opener.file.normal_form()
     if config.feature_cache != "off":
         with suppress(NetworkError):
-            files = opener.halves(form, dict)
-            if len(opener.plan_features(files[INDEPENDENT])[0].frames):
-                return "audio half", files[DEPENDENT]
+            dtype, _ = opener.feature_dtype(form)
+            found = opener.halves(form, dtype, partial(opener.half_of_a_frame, form, dtype))
+            if found is not None:
+                return "audio half", found
     return "whole", opener.whole(form, dict)[WHOLE]
 
 

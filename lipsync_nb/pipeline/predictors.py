@@ -14,18 +14,14 @@ from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan
 from lipsync_nb.network.files import read_network
-from lipsync_nb.network.inference import (
-    Generator,
-    PreparedNetwork,
-    Session,
-    check_numbers,
-)
+from lipsync_nb.network.inference import Generator, PreparedNetwork
 from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.types.arrays import AnyArray, FloatArray, IndexArray
 from lipsync_nb.types.records import Batch, Predictions
 
 from .batches import USUAL_BATCH, batch_within_memory, make_batch
 from .feature_cache import FeatureCache
+from .picture_half import PictureHalf, noise_of
 
 CPU_BATCH, GPU_BATCH = 1, 4
 
@@ -200,7 +196,7 @@ class SplitPredictor:
     def __init__(
         self,
         inputs: Inputs,
-        halves: tuple[Session, PreparedNetwork],
+        halves: tuple[PictureHalf, PreparedNetwork],
         names: Sequence[str],
         features: FeatureCache,
         share: Share,
@@ -237,25 +233,22 @@ class SplitPredictor:
         frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
         slots = self._features.slots(frames)
         if slots and self._independent.run_into(feeds, slots):
-            self._check(slots)
             self._features.mark(frames)
             return {}
         outputs = self._independent(feeds)
-        self._check(outputs)
         fresh = {}
         for position, frame in enumerate(frames.tolist()):
             fresh[frame] = [output[position] for output in outputs]
             self._features.put(frame, fresh[frame])
         return fresh
 
-    def _check(self, features: Sequence[AnyArray]) -> None:
-        for feature in features:
-            check_numbers(feature, self._independent.name)
-
     def warm_up(self, count: int) -> None:
         batch = self._inputs.noise(count)
         names = [tensor.name for tensor in self._features.boundary]
-        features = self._independent({self._visual: batch.visual})
+        if self._independent.is_open:
+            features = self._independent({self._visual: batch.visual})
+        else:
+            features = noise_of(self._features.boundary, count)
         feeds = dict(zip(names, features, strict=True))
         self._dependent({self._audio: batch.audio, **feeds})
 

@@ -24,6 +24,7 @@ CachePolicy = Literal["none", "memory", "mmap"]
 Pixels = Literal["bgr", "i420"]
 WantedPixels = Literal["auto", "bgr", "i420"]
 Precision = Literal["fp32", "fp16", "int8"]
+FeatureDtype = Literal["float32", "float16", "uint8"]
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class FusedNetwork:
     def finish(self, values: Mapping[str, AnyArray]) -> ImageArray:
         """Run the fused layers: uint8 pictures ``[n, s, s, 3]``."""
         program = self._program
-        parts = [np.ascontiguousarray(values[name]) for name, _ in program.inputs]
+        parts = [np.ascontiguousarray(values[name]) for name, *_ in program.inputs]
         pictures = np.empty((len(parts[0]), program.height, program.width, 3), np.uint8)
         for number, picture in enumerate(pictures):
             program([part[number] for part in parts], picture)

@@ -42,6 +42,27 @@ class CopyRow:
 
 
 @dataclass(frozen=True)
+class WidenRow:
+    """``out[c] = x[c] * a0[c] + a1[c]``: a row of a packed tensor, uint8, into a row buffer."""
+
+    channels: int
+    width: int
+    source_stride: int
+    stride: int
+
+    def emit(self, e: Emitter) -> None:
+        with e.loop(self.channels) as c:
+            step, low = (e.broadcast(e.at(base, (c.index, 1))) for base in (e.a0, e.a1))
+            start = e.b.mul(c.index, ir.Constant(I64, self.source_stride))
+            source = e.b.gep(e.x, [start], source_etype=I8)
+            target = e.at(e.out, (c.index, self.stride))
+            for column in range(0, self.width, e.lanes):
+                place = e.b.gep(source, [ir.Constant(I64, column)], source_etype=I8)
+                levels = e.b.load(place, typ=ir.VectorType(I8, e.lanes), align=1)
+                e.store(e.fma(e.b.uitofp(levels, e.vector), step, low), target, column)
+
+
+@dataclass(frozen=True)
 class StretchRow:
     """``out[c, j] = x[c, low[j]] + weight[j] * (x[c, low[j] + 1] - x[c, low[j]])``."""
 

@@ -31,14 +31,14 @@ class RowProgram:
     Any number of threads may run it at the same time; each has a workspace of its own.
 
     Attributes:
-        inputs: names and shapes of the tensors that it takes.
+        inputs: names, shapes and dtypes of the tensors that it takes.
         num_layers: convolutions that it computes.
         height, width: of the picture, in pixels.
         workspace_bytes: memory for the rows between the layers, for each thread.
     """
 
     def __init__(self, tail: Tail) -> None:
-        self.inputs = tuple((rows.name, rows.shape) for rows in tail.inputs)
+        self.inputs = tuple((rows.name, rows.shape, rows.dtype) for rows in tail.inputs)
         kinds = (PointwiseRow, DepthwiseRow, PictureRow)
         self.num_layers = sum(isinstance(step.kernel, kinds) for step in tail.steps)
         _, self.height, self.width = tail.steps[-1].output.shape
@@ -54,13 +54,13 @@ class RowProgram:
         """Compute one picture.
 
         Args:
-            inputs: float32 ``[c, h, w]`` each, in the order of ``inputs``, contiguous.
+            inputs: ``[c, h, w]`` each, in the order of ``inputs``, contiguous.
             out: uint8 ``[height, width, 3]``, contiguous; written to.
         """
-        for array, (name, shape) in zip(inputs, self.inputs, strict=True):
-            if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+        for array, (name, shape, dtype) in zip(inputs, self.inputs, strict=True):
+            if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
                 raise NetworkError(
-                    f"{name}: found {array.dtype} {array.shape}, expected float32 {shape}."
+                    f"{name}: found {array.dtype} {array.shape}, expected {dtype} {shape}."
                 )
         if out.shape != (self.height, self.width, 3) or not out.flags.c_contiguous:
             raise NetworkError(f"out: found {out.shape}, expected {(self.height, self.width, 3)}.")
@@ -195,5 +195,6 @@ class _Writer:
             return _WORKSPACE, place + 4 * PADDING
         names = [given.name for given in self.tail.inputs]
         if rows.name in names:
-            return _FIRST_INPUT + names.index(rows.name), 4 * row * rows.width
+            place = rows.dtype.itemsize * row * rows.width
+            return _FIRST_INPUT + names.index(rows.name), place
         return _FIRST_INPUT + len(names), 3 * row * rows.width

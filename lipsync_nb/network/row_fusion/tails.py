@@ -19,6 +19,7 @@ from lipsync_nb.network.row_fusion.kernels import (
     PictureRow,
     PointwiseRow,
     StretchRow,
+    WidenRow,
 )
 
 SMALLEST_ROWS = 64
@@ -26,6 +27,7 @@ PADDING = 16
 ZERO_ROW = -1
 _PICTURE_CHAIN = ("Transpose", "Cast", "Mul", "Sigmoid")
 Array = np.ndarray
+_FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 class WeightsError(NetworkError):
@@ -34,13 +36,18 @@ class WeightsError(NetworkError):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A tensor ``[c, h, w]`` whose rows are made one after the other, or that is given."""
+    """A tensor ``[c, h, w]`` whose rows are made one after the other, or that is given.
+
+    Attributes:
+        dtype: float32, or uint8 where it is given packed.
+    """
 
     name: str
     channels: int
     height: int
     width: int
     given: bool = False
+    dtype: np.dtype = _FLOAT
 
     @property
     def stride(self) -> int:
@@ -94,7 +101,8 @@ def read_tail(model: onnx.ModelProto, target: Target | None = None) -> Tail:
     """The last layers of a network that gives pictures, as far as programs over rows know them.
 
     These are, back from the output: 1x1 and depthwise 3x3 convolutions, ReLU, sums, linear
-    interpolation, on tensors of `SMALLEST_ROWS` rows or more.
+    interpolation, and inputs that are packed (see `packed_inputs`), on tensors of `SMALLEST_ROWS`
+    rows or more.
 
     Args:
         model: float32, its output as of `with_picture_output`, all shapes known.
@@ -125,6 +133,7 @@ class _Reader:
     def __init__(self, graph: onnx.GraphProto, target: Target) -> None:
         self.target = target
         self._weights = {t.name: t for t in graph.initializer}
+        self._given = {value.name for value in graph.input}
         self._producers = {name: node for node in graph.node for name in node.output}
         values = [*graph.input, *graph.value_info, *graph.output]
         self._types = {value.name: value.type.tensor_type for value in values}
@@ -155,8 +164,25 @@ class _Reader:
         if node.op_type == "Conv":
             return self._is_pointwise(node) or self._is_depthwise(node)
         if node.op_type == "Add":
-            return all(self._shape(name) == shape for name in node.input)
+            return all(self._shape(name) == shape for name in node.input) or self._is_widening(node)
         return node.op_type == "Relu" or (node.op_type == "Resize" and _is_linear(node))
+
+    def _packed(self, node: onnx.NodeProto) -> tuple[str, str, str] | None:
+        """Levels, step and low of a tensor that is given packed, where a sum makes it of these."""
+        scaled = self._once(node.input[0])
+        wide = self._once(scaled.input[0]) if scaled is not None else None
+        if scaled is None or wide is None or (scaled.op_type, wide.op_type) != ("Mul", "Cast"):
+            return None
+        levels, step, low = wide.input[0], scaled.input[1], node.input[1]
+        channels, *_ = self._shape(node.output[0])
+        known = all(name in self._given for name in (levels, step, low))
+        is_bytes = known and self._types[levels].elem_type == TensorProto.UINT8
+        ends = {self._shape(name) for name in (step, low)} == {(channels, 1, 1)}
+        is_packed = is_bytes and ends and self._shape(levels) == self._shape(node.output[0])
+        return (levels, step, low) if is_packed else None
+
+    def _is_widening(self, node: onnx.NodeProto) -> bool:
+        return self._packed(node) is not None
 
     def picture(self, name: str) -> None:
         """The end of the network: a convolution to three channels, and what makes bytes of it."""
@@ -203,10 +229,21 @@ class _Reader:
                 return None
             node = inner
         if node.op_type == "Add":
-            return self._sum(name, node, relu)
+            packed = None if relu else self._packed(node)
+            return self._widened(name, packed) if packed else self._sum(name, node, relu)
         if node.op_type == "Conv":
             return self._convolution(name, node, relu, None)
         return None
+
+    def _widened(self, name: str, packed: tuple[str, str, str]) -> Rows:
+        """Rows of a tensor that is given packed."""
+        out = Rows(name, *self._shape(name))
+        levels, step, low = (self._input(part) for part in packed)
+        kernel = WidenRow(out.channels, out.width, levels.stride, out.stride)
+        always = np.zeros(out.height, np.int64)
+        ends = {"a0": Source(step, always), "a1": Source(low, always)}
+        self.steps.append(Step(kernel, out, {"x": _same(levels), **ends}))
+        return out
 
     def _once(self, name: str) -> onnx.NodeProto | None:
         """The node that makes a tensor which is read once."""
@@ -307,9 +344,11 @@ class _Reader:
     def _input(self, name: str) -> Rows:
         kind = self._types.get(name)
         shape = self._shape(name)
-        if kind is None or kind.elem_type != TensorProto.FLOAT or not all(shape):
+        is_byte = kind is not None and kind.elem_type == TensorProto.UINT8
+        if kind is None or not (is_byte or kind.elem_type == TensorProto.FLOAT) or not all(shape):
             raise NetworkError(f"{name!r} is not a float32 picture of known size.")
-        self.inputs[name] = Rows(name, *shape, given=True)
+        dtype = _BYTE if is_byte else _FLOAT
+        self.inputs[name] = Rows(name, *shape, given=True, dtype=dtype)
         return self.inputs[name]
 
     def _row_buffer(self, rows: Rows) -> Rows:

@@ -221,5 +221,6 @@ def test_short_runs_keep_features(avatar: lnb.Avatar, speech: lnb.Speech) -> Non
     Meter(speech, 3, False, None).run(own, "short", lnb.RenderConfig(), 0)
     assert [len(cache) for cache in own._features.values()] == [3]
     once = replace(avatar)
-    Meter(speech, 3, False, None, again=False).run(once, "short", lnb.RenderConfig(), 0)
+    config = lnb.RenderConfig(feature_files=False)
+    Meter(speech, 3, False, None, again=False).run(once, "short", config, 0)
     assert not once._features

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from background import wait
 
 import lipsync_nb as lnb
 from lipsync_nb.pipeline.feature_files import DATA_FILE, META_FILE
@@ -37,13 +38,6 @@ def pictures_of(
     pictures = [frame.data.copy() for frame in stream]
     wait()
     return pictures, stream.notes
-
-
-def wait() -> None:
-    """Until what is written in the background is there."""
-    for thread in threading.enumerate():
-        if thread.name == "features":
-            thread.join()
 
 
 def kept(person: Path) -> Path:

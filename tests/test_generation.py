@@ -17,7 +17,6 @@ from onnx import TensorProto, helper
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
 from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
-from lipsync_nb.network.kept import NetworkStore
 from lipsync_nb.network.packing import pack, packed_boundary
 from lipsync_nb.network.preparation import (
     QuantizationSettings,
@@ -26,6 +25,7 @@ from lipsync_nb.network.preparation import (
     simplify,
 )
 from lipsync_nb.network.splitting import nodes_of_input, split_graph
+from lipsync_nb.network.store import NetworkStore
 from lipsync_nb.network.unet328 import generator_onnx, random_state
 from lipsync_nb.pipeline.feature_cache import FeatureCache
 from lipsync_nb.pipeline.feature_plan import FeatureCosts, FilesState, plan_features
@@ -307,11 +307,27 @@ def test_feature_cache_gives_what_was_put() -> None:
         assert found[0][:, 0].tolist() == found[1][:, 0, 0].tolist() == frames
     assert (len(cache), cache.capacity, cache.nbytes) == (2, 3, 2 * 10)
     assert cache.slots(np.array([6, 5])) == cache.slots(np.array([6, 7])) == []
-    for view in cache.slots(np.array([2, 5])):
+    for view in cache.slots(np.array([2])):
         view[:] = 9
-    cache.mark(np.array([2, 5]))
+    cache.mark(np.array([2]))
     assert cache.missing(np.array([2, 5, 6])).size == 0
-    assert cache.gather(np.array([2, 5, 6]), {})[0][:, 0].tolist() == [9, 9, 6]
+    assert cache.gather(np.array([2, 5, 6]), {})[0][:, 0].tolist() == [9, 5, 6]
+
+
+def test_a_slot_is_written_by_one_at_a_time() -> None:
+    cache = FeatureCache([BoundaryTensor("a", (2,), np.dtype(np.float32))], np.arange(3))
+    (view,) = cache.slots(np.array([0, 1]))
+    view[:] = 1
+    assert cache.slots(np.array([1, 2])) == []
+    cache.put(1, [np.full(2, 5, np.float32)])
+    assert cache.missing(np.arange(3)).tolist() == [0, 1, 2]
+    cache.mark(np.array([0, 1]))
+    cache.put(0, [np.full(2, 5, np.float32)])
+    assert cache.gather(np.array([0, 1]), {})[0].tolist() == [[1, 1], [1, 1]]
+    assert len(cache.slots(np.array([2]))) == 1
+    cache.mark(np.array([2]), is_written=False)
+    cache.put(2, [np.full(2, 7, np.float32)])
+    assert cache.missing(np.arange(3)).size == 0
 
 
 def test_prepared_networks_are_kept_and_made_anew_where_damaged(tmp_path: Path) -> None:

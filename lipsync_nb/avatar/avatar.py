@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -17,10 +18,17 @@ from lipsync_nb.errors import AvatarError, NetworkError
 from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import ImageArray
-from lipsync_nb.types.records import Box, CachePolicy, ModelSpec, Pixels, WantedPixels
+from lipsync_nb.types.records import (
+    Box,
+    CachePolicy,
+    ModelSpec,
+    Pixels,
+    WantedCache,
+    WantedPixels,
+)
 from lipsync_nb.types.rich import Rich
 
-from .cache import MemoryReport, PlanarFrames, Template, estimate_template
+from .cache import MemoryReport, PlanarFrames, StoredFrame, Template, estimate_template
 from .frame_source import FrameSource
 from .kept_arrays import PartlyKept, Shelf
 from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
@@ -28,6 +36,8 @@ from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
 Kept = TypeVar("Kept")
 
 _PART_OF_FREE = 0.9
+# Bytes of a prepared form that nobody asked for, and the part of the free disk that it may take.
+_LARGEST_KEPT, _ROOM = 4_000_000_000, 2
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 
 
@@ -61,10 +71,11 @@ class Avatar(Rich):
     audio_encoder: Path | None
     path: Path
     notes: tuple[str, ...] = ()
-    _opened: dict[tuple[CachePolicy, Pixels], Template] = field(
+    _opened: dict[tuple[WantedCache, Pixels], Template] = field(
         default_factory=dict, init=False, repr=False
     )
     _features: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
+    _kept: set[Pixels] = field(default_factory=set, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -77,7 +88,7 @@ class Avatar(Rich):
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: the files, not the frames."""
-        return {**self.__dict__, "_opened": {}, "_features": {}}
+        return {**self.__dict__, "_opened": {}, "_features": {}, "_kept": set()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Avatar:
         # The frames are never written to, so that a copy may have the same.
@@ -112,7 +123,7 @@ class Avatar(Rich):
 
     def open_template(
         self,
-        cache: CachePolicy = "memory",
+        cache: WantedCache = "memory",
         pixels: WantedPixels = "bgr",
         first: int | None = None,
         for_video: bool = True,
@@ -125,7 +136,8 @@ class Avatar(Rich):
         Args:
             cache: where frames are kept: ``memory``; ``mmap``, files that are written once beside
                 the avatar (or in the user's cache) and mapped; ``none``, read from the avatar's
-                own files at every use.
+                own files at every use; ``auto``, mapped where such files are there, else in
+                memory (`keep_template` writes them).
             pixels: how they are kept: ``bgr``, or ``i420`` at half the bytes, which a video
                 encoder takes as it is (where it cannot be, ``bgr`` with a warning); ``auto``, see
                 `choose_pixels`.
@@ -153,6 +165,21 @@ class Avatar(Rich):
             self._opened[cache, layout] = opened
         return opened
 
+    def keep_template(self, template: Template) -> None:
+        """Write an opened template's prepared form for the next process, in a thread of its own.
+
+        Where there is none yet, all of it is in memory, and the disk has room for it; nothing is
+        said where it cannot be written. The process does not end before the thread ``template``.
+        """
+        is_whole = template.policy == "memory" and template.num_kept == len(template)
+        is_whole &= template.pixels not in self._kept
+        size = self._needed_bytes(template.pixels, len(self))
+        if not is_whole or size > _LARGEST_KEPT or _ROOM * size > _free_disk_bytes(self.path):
+            return
+        self._kept.add(template.pixels)
+        form = self._form(template.pixels, template.stored)
+        threading.Thread(target=form.keep, name="template").start()
+
     def recall_features(self, key: object) -> Any:
         """The features that are remembered under this key, or None."""
         return self._features.get(key)
@@ -173,12 +200,16 @@ class Avatar(Rich):
         """Width of a pixel by its height."""
         return self.source.sample_aspect_ratio
 
-    def _open(self, cache: CachePolicy, pixels: Pixels, wanted: int) -> Template:
+    def _open(self, cache: WantedCache, pixels: Pixels, wanted: int) -> Template:
         if fingerprint_of(self.source, self.boxes) != self.fingerprint:
             raise AvatarError("its frames were changed since it was loaded; load it again.")
         if cache == "none":
             return Template(self.source.reopened(), self.boxes, self.spec, "none")
-        if cache == "memory":
+        if cache == "auto":
+            found = self._form(pixels).open_where_prepared()
+            if found is not None:
+                return Template(found, self.boxes, self.spec, "mmap")
+        if cache in ("auto", "memory"):
             cache = self._with_room(pixels, wanted)
         if cache == "mmap":
             prepared = self._prepared(pixels, wanted)
@@ -189,15 +220,21 @@ class Avatar(Rich):
 
     def _prepared(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray] | None:
         """The prepared form; it is made only where all frames are wanted."""
+        form = self._form(pixels)
+        return form.open_where_prepared() if wanted < len(self) else form.open_or_write()
+
+    def _form(
+        self, pixels: Pixels, stored: Callable[[], Iterable[StoredFrame]] | None = None
+    ) -> PreparedTemplate:
+        """The prepared form, written from the avatar's own files, or from these frames."""
         source, key = self.source, PreparedKey(self.fingerprint, pixels)
         originals = Originals(
-            partial(source.stored, self.boxes, pixels),
+            stored or partial(source.stored, self.boxes, pixels),
             source.read if pixels == "bgr" else source.read_planes,
             partial(source.read_patch, self.boxes),
             source.shape if pixels == "bgr" else (self.height * 3 // 2, self.width),
         )
-        form = PreparedTemplate(self.path, key, self.boxes, originals)
-        return form.open_where_prepared() if wanted < len(self) else form.open_or_write()
+        return PreparedTemplate(self.path, key, self.boxes, originals)
 
     def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
         """The first frames in memory, and the others from their files."""
@@ -247,7 +284,7 @@ class Avatar(Rich):
         return f"{wanted} frames of {size} take {needed:.0f} MB, {free:.0f} MB are free"
 
     def choose_pixels(
-        self, cache: CachePolicy, wanted: WantedPixels = "auto", for_video: bool = True
+        self, cache: WantedCache, wanted: WantedPixels = "auto", for_video: bool = True
     ) -> tuple[Pixels, str]:
         """The layout in which frames are kept, and why it is not the one that was asked for.
 
@@ -265,7 +302,7 @@ class Avatar(Rich):
 
     def estimate_memory(
         self,
-        cache: CachePolicy = "memory",
+        cache: WantedCache = "memory",
         pixels: WantedPixels = "bgr",
         for_video: bool = True,
     ) -> MemoryReport:
@@ -279,6 +316,9 @@ class Avatar(Rich):
             276480000
         """
         layout, _ = self.choose_pixels(cache, pixels, for_video)
+        if cache == "auto":
+            found = self._form(layout).open_where_prepared() is not None
+            cache = "mmap" if found else "memory"
         return estimate_template(self.width, self.height, self.boxes, cache, layout, self.spec)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
@@ -183,6 +183,14 @@ class Template:
         if isinstance(self.frames, ReopenedFrames):
             return 0
         return len(self._kept_pictures)
+
+    def stored(self) -> Iterator[StoredFrame]:
+        """Every frame as it is kept: its picture, and its patch where that is I420."""
+        for index in range(len(self)):
+            if self.planar is None:
+                yield self.frames[index], None
+            else:
+                yield self.planar.pictures[index], self.planar.patches[index]
 
     @property
     def pixels(self) -> Pixels:

@@ -175,6 +175,14 @@ class PreparedTemplate:
             self._tell_not_written("", error)
             return None
 
+    def keep(self) -> None:
+        """Write the form where no usable one is there; nothing is said where that cannot be."""
+        if self.open_where_prepared() is not None:
+            return
+        with suppress(OSError, AvatarError):
+            names = [self.key.folder_name]
+            self._write(clear_places(cache_folders(self.avatar), names, self._owners))
+
     def _tell_not_written(self, reason: str, error: Exception) -> None:
         self._warn(f"{reason}cannot be written ({error}); kept in memory instead.")
 

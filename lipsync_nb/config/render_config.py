@@ -84,10 +84,11 @@ class RenderConfig(Rich):
         "takes what it takes by itself",
         group="speed",
     )
-    cache: Literal["none", "memory", "mmap"] = _option(
-        "memory",
+    cache: Literal["auto", "none", "memory", "mmap"] = _option(
+        "auto",
         "where template frames are kept: none reopens the files for every frame, memory holds "
-        "them in RAM, mmap maps files that are prepared once",
+        "them in RAM, mmap maps files that are prepared once; auto maps these where an earlier "
+        "process left them, else it takes memory and prepares them at the end",
         keeps="template",
         group="template",
     )

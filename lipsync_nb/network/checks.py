@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.types.arrays import Shape
 
 from .boundary import boundary_of
-from .graphs import MEAN_OUTPUT, constants_of, inputs_of
+from .graphs import MEAN_OUTPUT, constants_of, infer_shapes, inputs_of
 from .packing import packed_boundary
 
 Wanted = tuple[np.dtype, Shape]
@@ -77,11 +77,10 @@ def _with_true_shapes(serialised: bytes) -> onnx.ModelProto:
     for tensor in constants_of(model.graph):
         _check_tensor(tensor)
     said = [_dims(value) for value in model.graph.output]
-    del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    inferred: onnx.ModelProto = shape_inference.infer_shapes(model)
-    for value, dims in zip(inferred.graph.output, said, strict=True):
+    infer_shapes(model)
+    for value, dims in zip(model.graph.output, said, strict=True):
         found = _dims(value)
         if found and not _agree(found, dims):
             raise NetworkError(f"{value.name!r} is said to be {dims[1:]}, and is {found[1:]}.")
@@ -89,7 +88,7 @@ def _with_true_shapes(serialised: bytes) -> onnx.ModelProto:
         value.CopyFrom(
             helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape)
         )
-    return inferred
+    return model
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int]:

@@ -17,6 +17,8 @@ MEAN_OUTPUT = "pictures.mean"
 # Scales for each channel of a weight came with 13; 17 is what this package writes itself.
 SMALLEST_OPSET, RAISED_OPSET = 13, 17
 _AXES_ARE_INPUT = 18
+# Bytes: what shapes are computed from is smaller.
+_SMALL_WEIGHT = 1024
 
 
 def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -33,6 +35,33 @@ def constants_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
                 yield from constants_of(inner)
+
+
+def infer_shapes(model: onnx.ModelProto) -> None:
+    """Note all shapes that follow from a model's inputs in it, whatever it said of them before.
+
+    As ONNX's shape inference does, without a copy of the weights.
+
+    Raises:
+        Exception: of many kinds, for graphs that contradict themselves.
+    """
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) <= _SMALL_WEIGHT:
+            graph.initializer.append(tensor)
+        else:
+            kind = {"data_type": tensor.data_type, "dims": tensor.dims}
+            graph.initializer.append(onnx.TensorProto(name=tensor.name, **kind))
+    found = shape_inference.infer_shapes(light).graph
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(found.value_info)
+    for value, inferred in zip(model.graph.output, found.output, strict=True):
+        value.CopyFrom(inferred)
 
 
 class GraphIndex:

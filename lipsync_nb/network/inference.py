@@ -350,10 +350,17 @@ def to_images(output: FloatArray, levels: int = 255) -> ImageArray:
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
-def audio_encoder(path: str | Path, provider: str = "auto", num_threads: int = 0) -> OnnxNetwork:
+def audio_encoder(
+    path: str | Path, provider: str = "auto", num_threads: int = 0, spinning: bool = True
+) -> OnnxNetwork:
     """The network from mel windows ``[n, 1, 80, 16]`` to feature rows ``[n, 512]``."""
     return OnnxNetwork(
-        path, [(1, 80, 16)], (FEATURE_SIZE,), provider=provider, num_threads=num_threads
+        path,
+        [(1, 80, 16)],
+        (FEATURE_SIZE,),
+        provider=provider,
+        num_threads=num_threads,
+        spinning=spinning,
     )
 
 

@@ -70,9 +70,8 @@ def pack(
 
 def _pack_frame(value: FloatArray, levels: ImageArray, step: FloatArray, low: FloatArray) -> None:
     axes = tuple(range(1, value.ndim))
-    np.min(value, axes, out=low, keepdims=True)
-    np.subtract(np.max(value, axes, keepdims=True), low, out=step)
-    step /= _STEPS
+    low[:] = np.min(value, axes, keepdims=True)
+    step[:] = (np.max(value, axes, keepdims=True) - low) / _STEPS
     factors = np.divide(1, step, out=np.zeros_like(step), where=step > _SMALLEST_STEP)
     if math.prod(value.shape[1:]) <= _LARGE_CHANNEL:
         np.copyto(levels, np.rint((value - low) * factors), casting="unsafe")

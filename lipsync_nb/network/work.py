@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from .graphs import GraphIndex, inputs_of
+from .graphs import GraphIndex, infer_shapes, inputs_of
 
 
 def with_known_shapes(model: onnx.ModelProto) -> onnx.GraphProto:
@@ -20,7 +20,8 @@ def with_known_shapes(model: onnx.ModelProto) -> onnx.GraphProto:
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1
     try:
-        return onnx.shape_inference.infer_shapes(model).graph
+        infer_shapes(model)
+        return model.graph
     except Exception:  # protobuf raises many kinds
         return onnx.GraphProto()
 

@@ -9,7 +9,7 @@ import functools
 import math
 import tokenize
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,7 +33,7 @@ MEL_BLOCK = 512
 _BLOCK_SAMPLES = N_FFT + (MEL_BLOCK - 1) * HOP_LENGTH
 WINDOW_COLUMNS = 16
 ENCODER_BATCH = 64
-WINDOW_GROUP = 20 * ENCODER_BATCH
+WINDOW_GROUP = 5 * ENCODER_BATCH
 FEATURE_FPS = 25
 
 _GROWTH_SAMPLES = 60 * SAMPLE_RATE
@@ -314,16 +314,28 @@ def speech_features(
     """
     if speech.features is not None:
         return speech.features[:max_rows]
-    if encode is None or speech.samples is None:
-        raise SpeechError(
-            f"{speech.path or 'speech'}: found sound, but the avatar has no audio encoder; "
-            "expected models/audio_encoder.onnx, audio_encoder=..., or a .npy feature track."
-        )
-    columns = num_columns(len(speech.samples))
-    whole = num_windows(columns) + 2
+    rows = num_rows(speech, max_rows)
+    track = np.empty((rows, FEATURE_SIZE), np.float32)
+    done = 0
+    for block in feature_blocks(speech, encode, rows):
+        track[done : done + len(block)] = block
+        done += len(block)
+    return track
+
+
+def num_rows(speech: Speech, max_rows: int | None = None) -> int:
+    """Rows of a speech's feature track, ``max_rows`` at most.
+
+    Raises:
+        SpeechError: they take more memory than there is.
+    """
+    whole = len(speech.features) if speech.features is not None else 0
+    if speech.samples is not None:
+        whole = num_windows(num_columns(len(speech.samples))) + 2
     rows = whole if max_rows is None else min(max_rows, whole)
-    _check_memory(speech.path or Path("speech"), rows)
-    return _encoded(speech.samples, window_starts(columns), max(2, rows), encode)[:rows]
+    if speech.features is None:
+        _check_memory(speech.path or Path("speech"), rows)
+    return rows
 
 
 def _check_memory(path: Path, rows: int) -> None:
@@ -336,22 +348,40 @@ def _check_memory(path: Path, rows: int) -> None:
         )
 
 
-def _encoded(
-    samples: FloatArray, starts: np.ndarray, rows: int, encode: WindowEncoder
-) -> FloatArray:
-    """The first rows of the track, group by group of windows, so that memory stays flat.
+def feature_blocks(speech: Speech, encode: WindowEncoder | None, rows: int) -> Iterator[FloatArray]:
+    """The first rows of a speech's track, block by block, so that memory stays flat.
 
     A batch that is begun is encoded whole: a window's row may depend on how many are with it.
+
+    Args:
+        encode: audio encoder, ``[k, 1, 80, 16] -> [k, 512]``.
+
+    Yields:
+        float32 ``[k, 512]``, as many rows in all as were asked for.
+
+    Raises:
+        SpeechError: the speech is sound, and there is no audio encoder to encode it.
     """
-    track = np.empty((rows, FEATURE_SIZE), np.float32)
-    batches = -(-min(len(starts), rows - 1) // ENCODER_BATCH)
-    used = starts[: batches * ENCODER_BATCH]
+    if encode is None or speech.samples is None:
+        raise SpeechError(
+            f"{speech.path or 'speech'}: found sound, but the avatar has no audio encoder; "
+            "expected models/audio_encoder.onnx, audio_encoder=..., or a .npy feature track."
+        )
+    starts = window_starts(num_columns(len(speech.samples)))
+    batches = -(-min(len(starts), max(2, rows) - 1) // ENCODER_BATCH)
+    used, left = starts[: batches * ENCODER_BATCH], rows
     for first in range(0, len(used), WINDOW_GROUP):
         part = used[first : first + WINDOW_GROUP]
-        mel = _mel_columns(samples, int(part[0]), int(part[-1]) + WINDOW_COLUMNS)
-        group = feature_track(_cut(mel, part - part[0]), encode)[1:-1]
-        track[1 + first : 1 + first + len(group)] = group[: rows - 1 - first]
-    track[0] = track[1]
-    if rows == len(starts) + 2:
-        track[-1] = track[-2]
-    return track
+        mel = _mel_columns(speech.samples, int(part[0]), int(part[-1]) + WINDOW_COLUMNS)
+        for block in _encoded_batches(_cut(mel, part - part[0]), encode):
+            # The first row, and the last of a whole track, are there twice.
+            padded = np.concatenate([block[:1], block]) if left == rows else block
+            yield padded[:left]
+            left -= len(padded)
+    if left == 1:
+        yield padded[-1:]
+
+
+def _encoded_batches(windows: FloatArray, encode: WindowEncoder) -> Iterator[FloatArray]:
+    for first in range(0, len(windows), ENCODER_BATCH):
+        yield encode(windows[first : first + ENCODER_BATCH]).reshape(-1, FEATURE_SIZE)

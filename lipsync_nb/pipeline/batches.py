@@ -14,6 +14,8 @@ from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import FloatArray, ImageArray, IndexArray
 from lipsync_nb.types.records import Batch, ModelSpec
 
+from .track import Track
+
 # Larger ones are compared with the memory that is free.
 USUAL_BATCH = 8
 _PART_OF_FREE = 0.9
@@ -37,7 +39,7 @@ def template_order(num_template: int, num_frames: int, order: str = "pingpong") 
     return np.minimum(position, period - position)
 
 
-def audio_rows(track: FloatArray, frame: int, spec: ModelSpec, padding: str = "zero") -> FloatArray:
+def audio_rows(track: Track, frame: int, spec: ModelSpec, padding: str = "zero") -> FloatArray:
     """Audio tensor of one output frame, float32 ``spec.audio_shape``.
 
     Args:
@@ -45,7 +47,7 @@ def audio_rows(track: FloatArray, frame: int, spec: ModelSpec, padding: str = "z
         padding: rows outside the track are ``zero``, or ``repeat`` the first or last row.
     """
     rows = np.arange(frame - spec.rows_before, frame + spec.rows_after)
-    window = track[np.clip(rows, 0, len(track) - 1)]
+    window: FloatArray = track[np.clip(rows, 0, len(track) - 1)]
     if padding == "zero":
         window[(rows < 0) | (rows >= len(track))] = 0
     return window.reshape(spec.audio_shape)
@@ -80,7 +82,7 @@ def visual_inputs(template: Template, indices: IndexArray) -> FloatArray:
 
 def make_batch(
     template: Template,
-    track: FloatArray,
+    track: Track,
     frames: IndexArray,
     template_frames: IndexArray,
     padding: str = "zero",
@@ -108,7 +110,7 @@ def batch_frames(order: IndexArray, batch_size: int) -> Iterator[tuple[IndexArra
 
 
 def iter_batches(
-    template: Template, track: FloatArray, order: IndexArray, batch_size: int, padding: str = "zero"
+    template: Template, track: Track, order: IndexArray, batch_size: int, padding: str = "zero"
 ) -> Iterator[Batch]:
     """Yield the batches of a whole speech with all their inputs; the last one may be smaller."""
     for frames, template_frames in batch_frames(order, batch_size):

@@ -10,17 +10,18 @@ import numpy as np
 
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
-from lipsync_nb.types.arrays import AnyArray, FloatArray
+from lipsync_nb.types.arrays import AnyArray
 
 from .audio_features import load_speech
 from .batches import make_batch
+from .track import Track
 
 CALIBRATION_FRAMES = 32
 FEATURES_FILE = "aud_ave.npy"
 
 
 def calibration_feeds(
-    folder: Path, template: Template, track: FloatArray, names: Sequence[str]
+    folder: Path, template: Template, track: Track, names: Sequence[str]
 ) -> list[dict[str, AnyArray]]:
     """Typical inputs ``[1, ...]`` by name: template frames, evenly spread, as is the speech.
 
@@ -42,7 +43,7 @@ def calibration_feeds(
     ]
 
 
-def _calibration_track(folder: Path, track: FloatArray) -> FloatArray:
+def _calibration_track(folder: Path, track: Track) -> Track:
     """Features of the recording's own speech where the avatar has them, else of this one."""
     file = folder / FEATURES_FILE
     try:

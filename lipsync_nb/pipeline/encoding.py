@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,8 +11,13 @@ from lipsync_nb.network.inference import audio_encoder
 from lipsync_nb.types.arrays import FloatArray
 from lipsync_nb.types.records import ModelSpec, Speech
 
-from .audio_features import speech_features
+from .audio_features import feature_blocks, num_rows, speech_features
+from .prefetch import Started
 from .timing import Timings
+from .track import EncodedTrack, Track
+
+# Of 64 frames each.
+BLOCKS_AHEAD = 4
 
 
 class Speaker(Protocol):
@@ -54,6 +60,37 @@ def encode_speech(
     track = speech_features(speech, encoder, max_rows)
     timings.add("features", start, time.perf_counter(), len(track))
     return track
+
+
+def begin_encoding(
+    speaker: Speaker,
+    speech: Speech,
+    provider: str = "auto",
+    num_threads: int = 0,
+    max_rows: int | None = None,
+    timings: Timings | None = None,
+) -> Track:
+    """As `encode_speech`, in a thread of its own that goes on while rows are used already.
+
+    Its rows are the same. What goes wrong is raised where a row is asked for.
+    """
+    timings = timings or Timings()
+    if speech.features is not None or speaker.audio_encoder is None:
+        return encode_speech(speaker, speech, provider, num_threads, max_rows, timings)
+    rows, path = num_rows(speech, max_rows), speaker.audio_encoder
+
+    def blocks() -> Iterator[FloatArray]:
+        with timings.stage("open"):
+            # Cores that wait in a loop for the next batch would be missing elsewhere.
+            encoder = audio_encoder(path, provider, num_threads, spinning=False)
+        start = time.perf_counter()
+        for block in feature_blocks(speech, encoder, rows):
+            timings.add("features", start, time.perf_counter(), len(block))
+            yield block
+            start = time.perf_counter()
+
+    started = Started(blocks(), BLOCKS_AHEAD, "speech", timings.waiting)
+    return EncodedTrack(rows, started, speech.path)
 
 
 def rows_needed(max_frames: int, spec: ModelSpec) -> int | None:

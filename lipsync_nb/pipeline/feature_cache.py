@@ -43,8 +43,8 @@ class Files(Protocol):
 class FeatureCache:
     """Boundary tensors of a split graph for template frames, an array each, filled as they come.
 
-    Memory is taken from the system only as slots are filled. Several threads may use it: two that
-    fill the same slot write the same.
+    Memory is taken from the system only as slots are filled. Several threads may use it: a slot is
+    written by the first that claims it, and read once it is filled; another computes its own.
 
     Args:
         boundary: the tensors that cross the cut.
@@ -62,6 +62,8 @@ class FeatureCache:
         self.boundary = tuple(boundary)
         self._slots = {int(frame): slot for slot, frame in enumerate(frames)}
         self._filled: set[int] = set()
+        self._claimed: set[int] = set()
+        self._lock = threading.Lock()
         self._files = files
         stored = files.open() if files is not None else None
         self._unchecked = dict(stored.sums) if stored is not None else {}
@@ -132,28 +134,47 @@ class FeatureCache:
         files.write(self._arrays, sorted(self._filled))
 
     def put(self, frame: int, values: Sequence[AnyArray]) -> None:
-        """Keep a frame's features, one array ``tensor.shape`` each, if it has a slot."""
+        """Keep a frame's features, one array ``tensor.shape`` each, if it has a slot to fill."""
         slot = self._slots.get(frame)
-        if slot is None:
+        if slot is None or not self._claim([frame]):
             return
         for array, value in zip(self._arrays, values, strict=True):
             array[slot] = value
-        self._filled.add(frame)
+        self._fill([frame])
+
+    def _claim(self, frames: Sequence[int]) -> bool:
+        with self._lock:
+            if not self._filled.isdisjoint(frames) or not self._claimed.isdisjoint(frames):
+                return False
+            self._claimed.update(frames)
+            return True
+
+    def _fill(self, frames: Sequence[int]) -> None:
+        with self._lock:
+            self._filled.update(frames)
+            self._claimed.difference_update(frames)
 
     def slots(self, frames: IndexArray) -> list[AnyArray]:
         """Where these frames' features go, ``[n, *tensor.shape]`` each, to be written to.
 
-        Empty where their slots do not follow each other. `mark` says that they were written.
+        Empty where their slots do not follow each other, or are written by somebody else. `mark`
+        says that they were written.
         """
         slots = [self._slots.get(int(frame)) for frame in frames]
         start = slots[0]
         if start is None or slots != list(range(start, start + len(slots))):
             return []
+        if not self._claim(frames.tolist()):
+            return []
         return [array[start : start + len(slots)] for array in self._arrays]
 
-    def mark(self, frames: IndexArray) -> None:
-        """Note that the features of these frames were written where `slots` said."""
-        self._filled.update(frames.tolist())
+    def mark(self, frames: IndexArray, is_written: bool = True) -> None:
+        """Note that the features of these frames were written where `slots` said, or not."""
+        if is_written:
+            self._fill(frames.tolist())
+        else:
+            with self._lock:
+                self._claimed.difference_update(frames.tolist())
 
     def gather(
         self, frames: IndexArray, others: Mapping[int, Sequence[AnyArray]]

@@ -32,6 +32,7 @@ from lipsync_nb.system.kept_files import (
     read_kept,
     reason_of,
     set_aside,
+    writable_folder,
 )
 from lipsync_nb.system.outputs import Partial
 from lipsync_nb.types.arrays import AnyArray
@@ -115,13 +116,13 @@ class FeatureFiles:
 
     def why_not(self) -> str:
         """Why no more can be written; empty: it can."""
-        if not self.folders:
-            return "there is no folder for them"
-        there = next(p for p in (self.folders[0], *self.folders[0].parents) if p.exists())
-        with suppress(OSError):
-            free = shutil.disk_usage(there).free
-            if free < _ROOM * self.nbytes:
-                return f"{self.nbytes / 1e6:.0f} MB, {free / 1e6:.0f} MB of the disk are free"
+        try:
+            folder = writable_folder(self.folders)
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            return str(error)
+        if free < _ROOM * self.nbytes:
+            return f"{self.nbytes / 1e6:.0f} MB, and {free / 1e6:.0f} MB of the disk are free"
         return ""
 
     def warn(self, text: str) -> None:
@@ -153,15 +154,15 @@ class FeatureFiles:
     def write(self, arrays: Sequence[AnyArray], frames: Sequence[int]) -> None:
         """Keep the features of these frames, in place of what is there.
 
-        A line says so where they cannot be kept.
+        A line says so where that fails on the way; see `why_not` for what is known before.
 
         Args:
             arrays: one ``[frames, *shape]`` a boundary tensor.
         """
+        if self.why_not():
+            return
         try:
             folder = clear_places(self.folders, (), self.owners)
-            if shutil.disk_usage(folder).free < _ROOM * self.nbytes:
-                raise OSError(f"{self.nbytes / 1e6:.0f} MB, and there is no room for them")
             self._write(folder, arrays, frames)
             self._remove_others(folder)
         except OSError as error:

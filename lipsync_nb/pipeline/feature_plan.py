@@ -101,7 +101,7 @@ def plan_features(
     kept = np.sort(np.argsort(-uses, kind="stable")[:capacity]).astype(np.int64)
     size = f"{min(capacity, used) * costs.num_bytes / 1e6:.0f} MB"
     held = "all" if capacity >= used else f"{capacity}"
-    where = "" if files.why_not else ", and in files"
+    where = f"; not in files: {files.why_not}" if files.why_not else ", and in files"
     return FeaturePlan(kept, f"feature cache on: {what}, {held} are kept in {size}{where}.")
 
 

@@ -16,26 +16,19 @@ import onnx
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan
-from lipsync_nb.errors import NetworkError, SpeechError
+from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork, Session
 from lipsync_nb.network.integers import weight_bits
-from lipsync_nb.network.kept import (
-    DEPENDENT,
-    INDEPENDENT,
-    PREPARATION_VERSION,
-    WHOLE,
-    Files,
-    KeptNetworks,
-    Result,
-)
+from lipsync_nb.network.kept import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
 from lipsync_nb.network.preparation import QuantizationSettings, prepare_halves, prepare_whole
 from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
 from lipsync_nb.network.runtime import ort
+from lipsync_nb.network.store import PREPARATION_VERSION, Files, Result
 from lipsync_nb.network.work import multiply_adds, with_known_shapes
-from lipsync_nb.types.arrays import FloatArray, IndexArray
+from lipsync_nb.types.arrays import IndexArray
 from lipsync_nb.types.records import Batch, FeatureDtype
 
 from .calibration import CALIBRATION_FRAMES, calibration_feeds
@@ -54,10 +47,12 @@ from .predictors import (
     WholePredictor,
     within_memory,
 )
+from .track import EncodedTrack, Track, check_track
 
 # Of the values that are predicted for `PACKING_FRAMES` frames: more is no 8 bits' worth.
 LARGEST_PACKING_ERROR = 1e-3
 PACKING_FRAMES = 4
+_EARLY_FRAMES = 100
 
 
 class Owner(Protocol):
@@ -84,7 +79,7 @@ class Owner(Protocol):
 def open_generator(
     owner: Owner,
     template: Template,
-    track: FloatArray,
+    track: Track,
     order: IndexArray,
     config: RenderConfig,
     plan: ThreadPlan,
@@ -100,7 +95,8 @@ def open_generator(
         NetworkError, ProviderError, NotFoundError: see `OnnxNetwork`.
         SpeechError: the track has NaN or infinity in it.
     """
-    _check_track(track)
+    if not isinstance(track, EncodedTrack):
+        check_track(track)
     path = owner.require_generator()
     fused = config.prepare and not why_not_fused(config, plan)
     config, missed = within_memory(path, template, config, plan, fused)
@@ -113,7 +109,7 @@ def open_generator(
 def _opener(
     owner: Owner,
     template: Template,
-    track: FloatArray,
+    track: Track,
     order: IndexArray,
     config: RenderConfig,
     plan: ThreadPlan,
@@ -129,18 +125,15 @@ def _opener(
 
 
 def _trial(inputs: Inputs, order: IndexArray) -> Batch:
-    """The frame in the middle of a render."""
-    middle = slice(len(order) // 2, len(order) // 2 + 1)
-    return inputs.batch(np.arange(len(order))[middle], order[middle])
+    """A frame from the middle of a render, with a moment of the speech's beginning."""
+    middle = order[len(order) // 2 :][:1]
+    return inputs.batch(_early_moments(order, len(middle)), middle)
 
 
-def _check_track(track: FloatArray) -> None:
-    bad = ~np.isfinite(track).all(axis=1)
-    if bad.any():
-        raise SpeechError(
-            f"features: found NaN or infinity in {bad.sum()} of {len(track)} rows, the first is "
-            f"{bad.argmax()}; expected finite numbers."
-        )
+def _early_moments(order: IndexArray, count: int) -> IndexArray:
+    """Output frames for whose features nobody has to wait long."""
+    last = max(0, min(len(order), _EARLY_FRAMES) - 1)
+    return np.linspace(last // 2, last, count).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +282,9 @@ class _Opener:
         """The share of predicted values that packed features change by more than 1 of 255."""
         plain = self.file.open()
         chosen = np.unique(np.linspace(0, len(self.order) - 1, PACKING_FRAMES).astype(np.int64))
-        batches = [self.inputs.batch(frames, self.order[frames]) for frames in chosen[:, None]]
+        moments = _early_moments(self.order, len(chosen))[:, None]
+        pairs = zip(moments, self.order[chosen][:, None], strict=True)
+        batches = [self.inputs.batch(*pair) for pair in pairs]
 
         def compare(files: Files) -> float:
             half, network = self._picture_half(files, "uint8"), self._session(files[DEPENDENT])
@@ -436,7 +431,7 @@ def why_not_fused(config: RenderConfig, plan: ThreadPlan) -> str:
 def network_of_a_frame(
     owner: Owner,
     template: Template,
-    track: FloatArray,
+    track: Track,
     order: IndexArray,
     config: RenderConfig,
     plan: ThreadPlan,

@@ -16,12 +16,13 @@ from lipsync_nb.config.thread_plan import ThreadPlan
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork
 from lipsync_nb.network.providers import CPU, first_provider
-from lipsync_nb.types.arrays import AnyArray, FloatArray, IndexArray
+from lipsync_nb.types.arrays import AnyArray, IndexArray
 from lipsync_nb.types.records import Batch, Predictions
 
 from .batches import USUAL_BATCH, batch_within_memory, make_batch
 from .feature_cache import FeatureCache
 from .picture_half import PictureHalf, noise_of
+from .track import Track
 
 CPU_BATCH, GPU_BATCH = 1, 4
 
@@ -63,7 +64,7 @@ class Inputs:
     """What every predictor takes its inputs from."""
 
     template: Template
-    track: FloatArray
+    track: Track
     padding: str
 
     def batch(
@@ -231,10 +232,14 @@ class SplitPredictor:
         if not rows.any():
             return {}
         frames, feeds = batch.visual_indices[rows], {self._visual: batch.visual[rows]}
-        slots = self._features.slots(frames)
-        if slots and self._independent.run_into(feeds, slots):
-            self._features.mark(frames)
-            return {}
+        if slots := self._features.slots(frames):
+            is_written = False
+            try:
+                is_written = self._independent.run_into(feeds, slots)
+            finally:
+                self._features.mark(frames, is_written)
+            if is_written:
+                return {}
         outputs = self._independent(feeds)
         fresh = {}
         for position, frame in enumerate(frames.tolist()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Generic, TypeVar
@@ -52,6 +52,12 @@ class _Stage:
     def ask_to_stop(self) -> None:
         """Let the thread end at its next item."""
         self._stopped.set()
+
+    def drain(self) -> None:
+        """Make room for what the thread waits to put, without waiting for it."""
+        with suppress(queue.Empty):
+            while True:
+                self.results.get_nowait()
 
     def stop(self) -> None:
         """Let the thread end, and wait until it has."""
@@ -119,6 +125,47 @@ def prefetch_in_turn(
             stage.ask_to_stop()
         for stage in stages:
             stage.stop()
+
+
+class Started(Generic[Item]):
+    """Items of an iterable that a thread of its own works on from now on, see `prefetch`.
+
+    Args:
+        items, limit, name, wait: as of `prefetch`.
+
+    Example:
+        >>> started = Started(iter("ab"), 2, "letters")
+        >>> started.next(), started.next(), started.next()
+        ('a', 'b', None)
+    """
+
+    def __init__(
+        self, items: Iterable[Item], limit: int, name: str, wait: Wait = nullcontext
+    ) -> None:
+        self._stage, self._wait = _Stage(items, limit, name, wait), wait
+        self._is_over = False
+
+    def next(self) -> Item | None:
+        """The next item, or None after the last; an error of the producer is raised here, once."""
+        if self._is_over:
+            return None
+        with self._wait():
+            item = self._stage.results.get()
+        if not isinstance(item, _End):
+            return item  # type: ignore[return-value]
+        self._is_over = True
+        if item.error is not None:
+            raise item.error
+        return None
+
+    def close(self) -> None:
+        """Let the thread end, and wait until it has."""
+        self._is_over = True
+        self._stage.stop()
+
+    def __del__(self) -> None:
+        self._stage.ask_to_stop()
+        self._stage.drain()
 
 
 class Ahead(Generic[Item]):

@@ -27,11 +27,12 @@ from lipsync_nb.types.rich import Rich
 from .batches import batch_frames, template_order
 from .calibration import FEATURES_FILE
 from .compositing import Compositor
-from .encoding import encode_speech, rows_needed
+from .encoding import begin_encoding, encode_speech, rows_needed
 from .generation import open_generator
 from .prefetch import Ahead, prefetch, prefetch_in_turn
 from .sinks import Mp4Sink, Sink, is_video, open_sink
 from .timing import Timings
+from .track import EncodedTrack, Track
 
 Item = TypeVar("Item")
 AnySink = TypeVar("AnySink", bound=Sink)
@@ -109,12 +110,14 @@ class FrameStream:
         self.config = config or RenderConfig()
         self.timings = timings or Timings()
         self.plan = plan or plan_threads(self.config)
+        self._avatar = avatar
         self._input_notes = (*avatar.notes, *speech.notes)
         # Decoded while the speech is encoded; a preview has to know its frames first.
         whole = None
         if not self.config.max_frames:
             whole = Ahead(partial(self._open_template, avatar, for_video), "template")
-        self.track = encode_speech(
+        encode = begin_encoding if self.config.overlap else encode_speech
+        self.track: Track = encode(
             avatar,
             speech,
             self.config.provider,
@@ -129,6 +132,9 @@ class FrameStream:
             self.generator = open_generator(
                 avatar, self.template, self.track, self.order, self.config, self.plan
             )
+        if isinstance(self.track, EncodedTrack):
+            # What is wrong with the speech is told now.
+            self.track.wait_for(min(1, count))
         self._compositor = Compositor(self.template, self.config.n_jobs)
 
     def _open_template(self, avatar: Avatar, for_video: bool, first: int | None = None) -> Template:
@@ -169,10 +175,21 @@ class FrameStream:
         if self.config.warmup == "apart":
             self.warm_up()
         self.timings.begin()
-        with closing(self._windows()) as windows:
+        with closing(self), closing(self._windows()) as windows:
             for frames in windows:
                 yield from frames
+        self._keep()
+
+    def _keep(self) -> None:
+        """What the next process can use is written, in the background."""
         self.generator.keep()
+        if self.config.cache == "auto":
+            self._avatar.keep_template(self.template)
+
+    def close(self) -> None:
+        """End what works ahead; it cannot be iterated over any more."""
+        if isinstance(self.track, EncodedTrack):
+            self.track.close()
 
     def _windows(self) -> GeneratorType[list[Frame]]:
         """Finished frames, in windows."""

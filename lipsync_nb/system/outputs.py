@@ -52,6 +52,8 @@ class Partial:
         sweep(self.target.parent)
         self._process, self._handle = os.getpid(), -1
         self.path = self.target.parent
+        # Elsewhere a handler can be neither set nor put back; what a signal leaves there is swept.
+        self.is_watched = threading.current_thread() is threading.main_thread()
         _watch_for_sigterm()
         for _ in range(_TRIES):
             if self._make(suffix, is_folder, mode):
@@ -68,8 +70,11 @@ class Partial:
         except FileExistsError:
             self._forget()
             return False
-        except OSError:
+        except OSError as error:
             self.discard()
+            # A folder may have been swept between its making and its opening.
+            if is_folder and isinstance(error, FileNotFoundError) and self.target.parent.is_dir():
+                return False
             raise
         # Between its making and its locking another process may have swept it.
         if _locked(self._handle) is not False and _is_same(self._handle, self.path):
@@ -122,7 +127,7 @@ def _watch_for_sigterm() -> None:
 
 
 def _watch_no_more() -> None:
-    if not _in_the_making:
+    if not any(partial.is_watched for partial in list(_in_the_making)):
         _replace_handler(_discard_and_die, signal.SIG_DFL)
 
 

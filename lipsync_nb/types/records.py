@@ -21,6 +21,7 @@ LOUDEST_SAMPLE = 16.0
 SAMPLE_RATE = 16_000
 MIN_SPEECH_SECONDS = 0.2
 CachePolicy = Literal["none", "memory", "mmap"]
+WantedCache = Literal["auto", "none", "memory", "mmap"]
 Pixels = Literal["bgr", "i420"]
 WantedPixels = Literal["auto", "bgr", "i420"]
 Precision = Literal["fp32", "fp16", "int8"]

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from lipsync_nb.errors import NetworkError
+from lipsync_nb.network.graphs import infer_shapes
 from lipsync_nb.network.inference import Session, check_numbers
 from lipsync_nb.network.row_fusion.emitter import Target
 from lipsync_nb.network.row_fusion.programs import RowProgram
@@ -45,8 +46,7 @@ class FusedNetwork:
     ) -> None:
         graph = onnx.load_from_string(model)
         # Compiled code relies on the shapes: on those that follow from the inputs alone.
-        del graph.graph.value_info[:]
-        graph = onnx.shape_inference.infer_shapes(graph)
+        infer_shapes(graph)
         tail = read_tail(graph, target)
         head, self._names = head_of(graph, tail)
         if not self._names:

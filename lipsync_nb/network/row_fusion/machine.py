@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
+import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.row_fusion.emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter, Target
 from lipsync_nb.network.row_fusion.kernels import Kernel
+from lipsync_nb.network.store import Files, NetworkStore
+from lipsync_nb.system.cache_folders import user_cache_folders
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 _RECORD = 2 + 2 * OPERANDS
+_OBJECT = "rows.o"
 
 
 class Machine:
@@ -32,7 +38,7 @@ class Machine:
 
     def __init__(self, kernels: Sequence[Kernel], target: Target) -> None:
         try:
-            self._engine, address = _compile(kernels, target)
+            self._engine, address = _machine_code(kernels, target)
         except RuntimeError as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise NetworkError(f"LLVM does not compile them ({first}).") from error
@@ -121,8 +127,37 @@ def _optimise(
     return parsed, machine
 
 
-def _compile(kernels: Sequence[Kernel], target: Target) -> tuple[llvm.ExecutionEngine, int]:
-    optimised, machine = _optimise(kernels, target)
-    engine = llvm.create_mcjit_compiler(optimised, machine)
+def _machine_code(kernels: Sequence[Kernel], target: Target) -> tuple[llvm.ExecutionEngine, int]:
+    """Compiled, or as an earlier process left it: LLVM takes half a second, reading it 2 ms."""
+    # What runs as code counts in the user's own folder alone, never beside an avatar.
+    folders = tuple(folder / "compiled" for folder in user_cache_folders())
+    store = NetworkStore(folders, "layers that are computed row by row", what="machine code")
+    key = ("rows", repr(tuple(kernels)), repr(target), llvmlite.__version__, _own_sources())
+
+    def make() -> Files:
+        optimised, machine = _optimise(kernels, target)
+        return {_OBJECT: machine.emit_object(optimised)}
+
+    return store.fetch(key, (_OBJECT,), make, _linked)
+
+
+def _linked(files: Files) -> tuple[llvm.ExecutionEngine, int]:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(files[_OBJECT]))
     engine.finalize_object()
-    return engine, engine.get_function_address("run")
+    address = engine.get_function_address("run")
+    if not address:
+        raise NetworkError("the machine code has no function 'run'.")
+    return engine, address
+
+
+@functools.cache
+def _own_sources() -> str:
+    """Digest of what writes the code: what it wrote before counts no more when it changes."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for name in ("emitter.py", "kernels.py", "machine.py"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

@@ -9,6 +9,7 @@ PLDI 2013).
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lipsync_nb.errors import NetworkError
+from lipsync_nb.types.arrays import IndexArray
 
 from .kernels import DepthwiseRow, Kernel, PictureRow, PointwiseRow
 from .machine import compiled
@@ -46,7 +48,7 @@ class RowProgram:
         places, self.workspace_bytes, zeros = _place(tail.steps, schedule)
         offsets, self._weights = _gather_weights(tail.steps)
         writer = _Writer(tail, places, zeros, offsets)
-        self._calls = np.array([writer.call(*entry) for entry in schedule], np.int64)
+        self._calls = writer.calls(schedule)
         self._machine = compiled(writer.kernels, tail.target)
         self._own = threading.local()
 
@@ -164,37 +166,49 @@ class _Writer:
     zeros: int
     offsets: list[dict[str, int]]
 
-    @property
+    @functools.cached_property
     def kernels(self) -> tuple[Kernel, ...]:
         """Each once."""
         return tuple(dict.fromkeys(step.kernel for step in self.tail.steps))
 
-    def call(self, number: int, row: int) -> list[int]:
+    def calls(self, schedule: Sequence[_Entry]) -> IndexArray:
+        """int64 ``[n, 14]``, see `Machine`."""
+        tables = [self._table(number) for number in range(len(self.tail.steps))]
+        starts = np.cumsum([0, *map(len, tables)])
+        steps, rows = np.array(schedule, np.int64).T
+        return np.ascontiguousarray(np.concatenate(tables)[starts[steps] + rows])
+
+    def _table(self, number: int) -> IndexArray:
+        """The calls of a step, row after row."""
         step = self.tail.steps[number]
-        mix = np.float32(0 if step.mix is None else step.mix[row])
-        entries = [self.kernels.index(step.kernel), int(mix.view(np.int32))]
-        for operand in _OPERANDS:
-            entries.extend(self._operand(step, self.offsets[number], operand, row))
-        return entries
+        rows = np.arange(step.output.height)
+        table = np.zeros((len(rows), 2 + 2 * len(_OPERANDS)), np.int64)
+        table[:, 0] = self.kernels.index(step.kernel)
+        if step.mix is not None:
+            table[:, 1] = np.asarray(step.mix, np.float32).view(np.int32)
+        for place, operand in enumerate(_OPERANDS):
+            base, offsets = self._operand(step, self.offsets[number], operand, rows)
+            table[:, 2 + 2 * place], table[:, 3 + 2 * place] = base, offsets
+        return table
 
     def _operand(
-        self, step: Step, offsets: dict[str, int], operand: str, row: int
-    ) -> tuple[int, int]:
-        """Base and bytes behind it."""
+        self, step: Step, offsets: dict[str, int], operand: str, rows: IndexArray
+    ) -> tuple[int, IndexArray | int]:
+        """Base, and the bytes behind it for each row."""
         if operand == "out":
-            return self._address(step.output, row)
+            return self._address(step.output, rows)
         if operand in step.sources:
             source = step.sources[operand]
-            return self._address(source.rows, int(source.index[row]))
+            return self._address(source.rows, np.asarray(source.index, np.int64))
         return _WEIGHTS, offsets.get(operand, 0)
 
-    def _address(self, rows: Rows, row: int) -> tuple[int, int]:
+    def _address(self, rows: Rows, index: IndexArray) -> tuple[int, IndexArray]:
         if rows.name in self.places:
             start, kept = self.places[rows.name]
-            place = self.zeros if row == ZERO_ROW else start + row % kept * _row_bytes(rows)
-            return _WORKSPACE, place + 4 * PADDING
+            places = start + index % kept * _row_bytes(rows)
+            return _WORKSPACE, np.where(index == ZERO_ROW, self.zeros, places) + 4 * PADDING
         names = [given.name for given in self.tail.inputs]
         if rows.name in names:
-            place = rows.dtype.itemsize * row * rows.width
-            return _FIRST_INPUT + names.index(rows.name), place
-        return _FIRST_INPUT + len(names), 3 * row * rows.width
+            size = rows.dtype.itemsize * rows.width
+            return _FIRST_INPUT + names.index(rows.name), size * index
+        return _FIRST_INPUT + len(names), 3 * rows.width * index

@@ -17,6 +17,8 @@ from comparison import plain_render
 from kept_kinds import Made, made_in
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.session import SESSION
+from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.types.arrays import ImageArray
 
 
@@ -26,6 +28,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIPSYNC_NB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_session() -> Iterator[None]:
+    """A test finds nothing that another one opened, and leaves nothing unfinished."""
+    SESSION.clear()
+    yield
+    wait_for_background()
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ import numpy as np
 from builders import write_synctalk_avatar
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.session import SESSION
 from lipsync_nb.experiments import tuning
+from lipsync_nb.system.background import wait_for_background
 
 Pictures = list[np.ndarray]
 NUM_FRAMES = 5
@@ -22,6 +24,7 @@ TUNED = lnb.RenderConfig(batch_size=2, crf=30)
 
 def template_pictures(folder: Path, pixels: str) -> Pictures:
     """All that a template gives."""
+    SESSION.clear()
     template = lnb.load_avatar(folder).open_template("mmap", pixels)
     found = []
     for index in range(len(template)):
@@ -33,7 +36,10 @@ def rendered(folder: Path, feature_cache: str) -> Pictures:
     features = np.random.default_rng(0).normal(size=(9, 512)).astype(np.float32)
     config = lnb.RenderConfig(**{**vars(CONFIG), "feature_cache": feature_cache})
     speech = lnb.Speech(features=features)
-    return [frame.data for frame in lnb.iter_frames(lnb.load_avatar(folder), speech, config)]
+    SESSION.clear()
+    frames = [frame.data for frame in lnb.iter_frames(lnb.load_avatar(folder), speech, config)]
+    wait_for_background()
+    return frames
 
 
 def tuned(_: Path) -> Pictures:

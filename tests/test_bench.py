@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from comparison import assert_same
 
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
+from lipsync_nb.avatar.session import SESSION
 from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.errors import BenchmarkError, ConfigError
 from lipsync_nb.experiments.baselines import ORIGIN_STAGES, render_origin
@@ -217,10 +217,11 @@ def test_template_video_is_reopened_for_every_frame(
 
 def test_short_runs_keep_features(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
     """A few frames use every template frame once, but the repeats use them again."""
-    own = replace(avatar)
-    Meter(speech, 3, False, None).run(own, "short", lnb.RenderConfig(), 0)
-    assert [len(cache) for cache in own._features.values()] == [3]
-    once = replace(avatar)
+    avatar.forget()
+    Meter(speech, 3, False, None).run(avatar, "short", lnb.RenderConfig(feature_files=False), 0)
+    held = SESSION.last(avatar._owner, "features")
+    assert len(held) == 3
+    avatar.forget()
     config = lnb.RenderConfig(feature_files=False)
-    Meter(speech, 3, False, None, again=False).run(once, "short", config, 0)
-    assert not once._features
+    Meter(speech, 3, False, None, again=False).run(avatar, "short", config, 0)
+    assert SESSION.last(avatar._owner, "features") is None

@@ -13,6 +13,7 @@ from broken import Scene
 from broken_cases import ALL, USABLE, USAGE, Case
 
 from lipsync_nb.__main__ import main
+from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.system.outputs import PARTIAL
 
 # Run in a process of their own as well, where what libraries print is seen too.
@@ -54,6 +55,7 @@ def check(case: Case, scene: Scene, before: bytes | None, code: int, stderr: str
     Returns:
         What was observed.
     """
+    wait_for_background()
     made = sorted(scene.folder.rglob(f"{PARTIAL}*"))
     assert not made, made
     lines = [line for line in stderr.splitlines() if line.strip()]

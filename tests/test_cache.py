@@ -141,4 +141,4 @@ def test_odd_sizes_stay_bgr(tmp_path: Path) -> None:
 
 def test_no_frames_are_kept_without_a_cache(fresh: lnb.Avatar) -> None:
     with pytest.warns(UserWarning, match="cache 'none' keeps no frames"):
-        assert fresh.open_template("none", "i420").nbytes == 0
+        assert fresh.open_template("none", "i420").ram_bytes == 0

@@ -17,6 +17,7 @@ from damages import STRANGER, flip
 from kept_kinds import KINDS, Made, lines_of, made_in, place_of, template_pictures
 
 import lipsync_nb as lnb
+from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
 from lipsync_nb.system.kept_files import clear_places, trusted_owners
 from lipsync_nb.system.outputs import PARTIAL
@@ -236,6 +237,7 @@ def test_forms_and_networks_have_the_rights_that_the_umask_gives(made: Made, cac
         shutil.rmtree(cache)
         for kind in ("i420 form", "dependent.onnx"):
             KINDS[kind].use(made.folder)
+        wait_for_background()
     finally:
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in cache.rglob("*") if path.is_file()}

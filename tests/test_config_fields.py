@@ -10,7 +10,9 @@ from lipsync_nb.config.render_config import kept_by, option_choices, swept_field
 from lipsync_nb.errors import ConfigError
 
 FIELDS = {option.name: option for option in fields(lnb.RenderConfig)}
-BASE = lnb.RenderConfig(feature_cache="on", provider="cpu")
+BASE = lnb.RenderConfig(
+    cache="memory", feature_cache="on", feature_files=False, feature_dtype="float32", provider="cpu"
+)
 # Some fields decide what is kept only from, or to, certain values.
 BASES: dict[str, dict[str, Any]] = {
     "int8_layers": {"precision": "int8"},

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from background import wait
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.session import SESSION
 from lipsync_nb.pipeline.feature_files import DATA_FILE, META_FILE
+from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
 from lipsync_nb.types.records import FeatureDtype
 
@@ -34,9 +35,10 @@ def pictures_of(
     person: Path, speech: lnb.Speech, config: lnb.RenderConfig = CONFIG
 ) -> tuple[Pictures, tuple[str, ...]]:
     """Pictures and notes of a render by an avatar that was just loaded, as a new process has it."""
+    SESSION.clear()
     stream = lnb.FrameStream(lnb.load_avatar(person), speech, config)
     pictures = [frame.data.copy() for frame in stream]
-    wait()
+    wait_for_background()
     return pictures, stream.notes
 
 
@@ -64,6 +66,7 @@ def test_the_next_process_computes_none_of_them(
     before, _ = pictures_of(person, speech, config)
     plain, _ = pictures_of(person, speech, replace(config, feature_files=False))
     assert same(before, plain)
+    SESSION.clear()
     stream = lnb.FrameStream(lnb.load_avatar(person), speech, config)
     used = np.unique(stream.order)
     features = stream.generator._features  # type: ignore[attr-defined]

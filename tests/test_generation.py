@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import ConfigError, NetworkError
-from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
-from lipsync_nb.network.packing import pack, packed_boundary
+from lipsync_nb.network.boundary import BoundaryTensor, boundary_of, packed_boundary
+from lipsync_nb.network.kept import NetworkStore
+from lipsync_nb.network.packing import pack
 from lipsync_nb.network.preparation import (
     QuantizationSettings,
     prepare_halves,
@@ -25,7 +26,6 @@ from lipsync_nb.network.preparation import (
     simplify,
 )
 from lipsync_nb.network.splitting import nodes_of_input, split_graph
-from lipsync_nb.network.store import NetworkStore
 from lipsync_nb.network.unet328 import generator_onnx, random_state
 from lipsync_nb.pipeline.feature_cache import FeatureCache
 from lipsync_nb.pipeline.feature_plan import FeatureCosts, FilesState, plan_features

@@ -9,8 +9,8 @@ from comparison import assert_same
 from onnx import TensorProto, helper, numpy_helper
 
 import lipsync_nb as lnb
-from lipsync_nb.network.boundary import BoundaryTensor
-from lipsync_nb.network.packing import pack, packed_boundary, unpack
+from lipsync_nb.network.boundary import BoundaryTensor, packed_boundary
+from lipsync_nb.network.packing import pack, unpack
 from lipsync_nb.types.arrays import AnyArray
 
 SHAPES = [(3, 40, 40), (5, 10, 10), (2, 33, 65), (7, 1, 1), (4, 3)]

@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from background import wait
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.prepared import META_FILE
 from lipsync_nb.errors import AvatarError
+from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
 from lipsync_nb.types.arrays import ImageArray
 
@@ -52,7 +52,7 @@ def test_a_preview_is_the_beginning_of_the_whole(
 
 def test_int8_is_calibrated_on_all_frames(folder: Path, speech: lnb.Speech) -> None:
     preview = rendered(folder, speech, max_frames=FEW, precision="int8")
-    wait()
+    wait_for_background()
     shutil.rmtree(folder / FOLDER_BESIDE)
     whole = rendered(folder, speech, precision="int8")
     np.testing.assert_array_equal(preview, whole[:FEW])

@@ -87,7 +87,8 @@ def test_face_pictures_are_those_of_the_render(
     avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray]
 ) -> None:
     timings = lnb.Timings()
-    made = regression.face_pictures(avatar, speech, [2, 5], timings=timings)
+    config = lnb.RenderConfig(feature_dtype="float32")
+    made = regression.face_pictures(avatar, speech, [2, 5], config, timings=timings)
     boxes = {frame.index: avatar.boxes[frame.template_index] for frame in _first(avatar, speech, 6)}
     faces = {i: reference[i][boxes[i].rows, boxes[i].columns] for i in (2, 5)}
     regression.compare_frames(faces, made, Limits(largest=1)).check()

@@ -56,7 +56,10 @@ def test_form_says_what_is_not_allowed(avatar: lnb.Avatar) -> None:
     assert form.value == lnb.RenderConfig(precision="int8")
 
 
-@pytest.mark.parametrize("config", [lnb.RenderConfig(), lnb.RenderConfig(pixels="i420")])
+@pytest.mark.parametrize(
+    "config",
+    [lnb.RenderConfig(cache="memory"), lnb.RenderConfig(cache="memory", pixels="i420")],
+)
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
 def test_the_form_estimates_what_a_render_keeps(
     avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path, config: lnb.RenderConfig, name: str

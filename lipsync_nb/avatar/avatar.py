@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lipsync_nb.errors import AvatarError, NetworkError
+from lipsync_nb.system.background import in_background
 from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import ImageArray
@@ -32,8 +33,7 @@ from .cache import MemoryReport, PlanarFrames, StoredFrame, Template, estimate_t
 from .frame_source import FrameSource
 from .kept_arrays import PartlyKept, Shelf
 from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
-
-Kept = TypeVar("Kept")
+from .session import SESSION, Holding
 
 _PART_OF_FREE = 0.9
 # Bytes of a prepared form that nobody asked for, and the part of the free disk that it may take.
@@ -45,8 +45,8 @@ GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 class Avatar(Rich):
     """A recorded person, ready to speak; the frames are decoded when a template is opened.
 
-    It holds what was opened last, a template and features of its frames, for the next render; a
-    copy by `dataclasses.replace` begins without.
+    What was opened for it last, a template and features of its frames, is held for the next render
+    of this process: see `session_memory`.
 
     Attributes:
         name: the folder's name.
@@ -71,10 +71,6 @@ class Avatar(Rich):
     audio_encoder: Path | None
     path: Path
     notes: tuple[str, ...] = ()
-    _opened: dict[tuple[WantedCache, Pixels], Template] = field(
-        default_factory=dict, init=False, repr=False
-    )
-    _features: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
     _kept: set[Pixels] = field(default_factory=set, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -88,7 +84,7 @@ class Avatar(Rich):
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: the files, not the frames."""
-        return {**self.__dict__, "_opened": {}, "_features": {}, "_kept": set()}
+        return {**self.__dict__, "_kept": set()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Avatar:
         # The frames are never written to, so that a copy may have the same.
@@ -118,8 +114,13 @@ class Avatar(Rich):
     @property
     def template(self) -> Template:
         """The template that was opened last; if there is none, `open_template` opens one."""
-        opened = next(iter(self._opened.values()), None)
+        opened: Template | None = SESSION.last(self._owner, "template")
         return self.open_template() if opened is None else opened
+
+    @property
+    def _owner(self) -> tuple[object, ...]:
+        """Who loads the same frames and boxes again is the same owner."""
+        return os.path.realpath(self.path), self.fingerprint, tuple(self.boxes), self.spec
 
     def open_template(
         self,
@@ -153,23 +154,24 @@ class Avatar(Rich):
         if reason:
             warnings.warn(f"{self.path}: {reason}; pixels 'bgr' are used instead.", stacklevel=2)
         wanted = len(self) if first is None else min(first, len(self))
-        opened = self._opened.get((cache, layout))
+        key = cache, layout
+        opened: Template | None = SESSION.get(self._owner, "template", key)
         if opened is None or (cache != "none" and opened.num_kept < wanted):
-            self._opened.clear()
+            SESSION.let_go(self._owner, "template")
             try:
                 opened = self._open(cache, layout, wanted)
             except AvatarError as error:
                 raise named(self.path, error) from error
             except MemoryError as error:
                 raise AvatarError(f"{self.path}: {self._need(layout, wanted)}.") from error
-            self._opened[cache, layout] = opened
+            SESSION.put(self._owner, "template", key, opened, self.name)
         return opened
 
     def keep_template(self, template: Template) -> None:
-        """Write an opened template's prepared form for the next process, in a thread of its own.
+        """Write an opened template's prepared form for the next process, in the background.
 
         Where there is none yet, all of it is in memory, and the disk has room for it; nothing is
-        said where it cannot be written. The process does not end before the thread ``template``.
+        said where it cannot be written.
         """
         is_whole = template.policy == "memory" and template.num_kept == len(template)
         is_whole &= template.pixels not in self._kept
@@ -178,22 +180,22 @@ class Avatar(Rich):
             return
         self._kept.add(template.pixels)
         form = self._form(template.pixels, template.stored)
-        threading.Thread(target=form.keep, name="template").start()
+        in_background(form.keep, "template files")
 
-    def recall_features(self, key: object) -> Any:
+    def recall_features(self, key: Hashable) -> Any:
         """The features that are remembered under this key, or None."""
-        return self._features.get(key)
+        return SESSION.get(self._owner, "features", key)
 
-    def remember_features(self, key: object, features: object) -> None:
+    def remember_features(self, key: Hashable, features: Holding | None) -> None:
         """Remember the features of a network under this key, and no others; None: none."""
-        self._features.clear()
-        if features is not None:
-            self._features[key] = features
+        if features is None:
+            SESSION.let_go(self._owner, "features")
+        else:
+            SESSION.put(self._owner, "features", key, features, self.name)
 
     def forget(self) -> None:
         """Free the opened template and the network's features; the next render makes them anew."""
-        self._opened.clear()
-        self._features.clear()
+        SESSION.let_go(self._owner)
 
     @property
     def sample_aspect_ratio(self) -> Fraction:

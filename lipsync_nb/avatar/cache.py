@@ -244,9 +244,14 @@ class Template:
         return picture, border
 
     @property
-    def nbytes(self) -> int:
-        """Bytes in RAM of all frames and of the crops and borders made so far."""
+    def ram_bytes(self) -> int:
+        """In RAM: all frames, and the crops and borders made so far."""
         return self.memory_report().ram_bytes
+
+    @property
+    def file_bytes(self) -> int:
+        """In mapped files."""
+        return self.memory_report().file_bytes
 
     def memory_report(self) -> MemoryReport:
         """What the frames, and the crops and borders made so far, cost."""

@@ -6,7 +6,9 @@ from .benchmarks import benchmark as benchmark
 from .clips import FirstClips as FirstClips
 from .clips import first_clips as first_clips
 from .memory import MemoryTable as MemoryTable
+from .memory import SessionMemory as SessionMemory
 from .memory import memory_table as memory_table
+from .memory import session_memory as session_memory
 from .precision import PrecisionComparison as PrecisionComparison
 from .precision import compare_precision as compare_precision
 from .precision import quantize as quantize

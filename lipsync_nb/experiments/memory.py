@@ -12,6 +12,8 @@ import psutil
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.cache import PlanarFrames, Template, estimate_template, patch_of
+from lipsync_nb.avatar.session import SessionMemory as SessionMemory
+from lipsync_nb.avatar.session import session_memory as session_memory
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.media.imaging import bgr_to_i420
 from lipsync_nb.system.limits import free_memory_bytes

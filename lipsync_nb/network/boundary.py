@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,10 @@ import onnx
 from onnx import helper
 
 from lipsync_nb.errors import NetworkError
+
+# What is stored of a tensor that is packed, see `packed_boundary`.
+LEVELS, STEP, LOW = "levels", "step", "low"
+_FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,21 @@ def boundary_tensor(value: onnx.ValueInfoProto | None, name: str) -> BoundaryTen
 def boundary_of(independent: onnx.ModelProto) -> tuple[BoundaryTensor, ...]:
     """The boundary tensors that an independent half gives."""
     return tuple(boundary_tensor(value, value.name) for value in independent.graph.output)
+
+
+def is_packed(tensor: BoundaryTensor) -> bool:
+    """Whether a tensor is stored in 8 bits; what is no float32, or no picture, stays as it is."""
+    return tensor.dtype == _FLOAT and len(tensor.shape) > 1
+
+
+def packed_boundary(boundary: Sequence[BoundaryTensor]) -> tuple[BoundaryTensor, ...]:
+    """What is stored of these boundary tensors, in the order of `pack`: see `packing`."""
+    stored: list[BoundaryTensor] = []
+    for tensor in boundary:
+        if not is_packed(tensor):
+            stored.append(tensor)
+            continue
+        ends = (tensor.shape[0], *(1 for _ in tensor.shape[1:]))
+        stored.append(BoundaryTensor(f"{tensor.name}.{LEVELS}", tensor.shape, _BYTE))
+        stored += [BoundaryTensor(f"{tensor.name}.{end}", ends, _FLOAT) for end in (STEP, LOW)]
+    return tuple(stored)

@@ -12,9 +12,8 @@ from onnx import TensorProto, helper
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.types.arrays import Shape
 
-from .boundary import boundary_of
+from .boundary import boundary_of, packed_boundary
 from .graphs import MEAN_OUTPUT, constants_of, infer_shapes, inputs_of
-from .packing import packed_boundary
 
 Wanted = tuple[np.dtype, Shape]
 _FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)

@@ -17,33 +17,13 @@ from onnx import TensorProto, helper
 
 from lipsync_nb.types.arrays import AnyArray, FloatArray, ImageArray
 
-from .boundary import BoundaryTensor
+from .boundary import LEVELS, LOW, STEP, BoundaryTensor, is_packed, packed_boundary
 
-LEVELS, STEP, LOW = "levels", "step", "low"
 _STEPS = 255
-_FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
 # Channels of more values are packed one by one, in a single pass that stays in the cache.
 _LARGE_CHANNEL = 1024
 # What differs by less is the same everywhere: a level would be no number.
 _SMALLEST_STEP = 1e-30
-
-
-def is_packed(tensor: BoundaryTensor) -> bool:
-    """Whether a tensor is stored in 8 bits; what is no float32, or no picture, stays as it is."""
-    return tensor.dtype == _FLOAT and len(tensor.shape) > 1
-
-
-def packed_boundary(boundary: Sequence[BoundaryTensor]) -> tuple[BoundaryTensor, ...]:
-    """What is stored of these boundary tensors, in the order of `pack`."""
-    stored: list[BoundaryTensor] = []
-    for tensor in boundary:
-        if not is_packed(tensor):
-            stored.append(tensor)
-            continue
-        ends = (tensor.shape[0], *(1 for _ in tensor.shape[1:]))
-        stored.append(BoundaryTensor(f"{tensor.name}.{LEVELS}", tensor.shape, _BYTE))
-        stored += [BoundaryTensor(f"{tensor.name}.{end}", ends, _FLOAT) for end in (STEP, LOW)]
-    return tuple(stored)
 
 
 def pack(

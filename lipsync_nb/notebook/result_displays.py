@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from lipsync_nb.avatar.session import SessionMemory
 from lipsync_nb.experiments.ablations import Ablation
 from lipsync_nb.experiments.clips import FirstClips
 from lipsync_nb.experiments.golden import FAILS, FactTable, FrameComparison
@@ -39,6 +40,12 @@ def _(result: Benchmark) -> Markup:
         charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
         charts.dim(where),
     )
+
+
+@html_of.register
+def _(result: SessionMemory) -> Markup:
+    heading = charts.heading(f"{result.ram_bytes / 1e6:,.0f} MB held in RAM")
+    return charts.page(heading, charts.table_html(result.table))
 
 
 @html_of.register

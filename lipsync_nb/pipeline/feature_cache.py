@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from lipsync_nb.avatar.kept_arrays import check_sum
 from lipsync_nb.network.boundary import BoundaryTensor
+from lipsync_nb.system.background import in_background
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 
@@ -63,6 +65,7 @@ class FeatureCache:
         self._slots = {int(frame): slot for slot, frame in enumerate(frames)}
         self._filled: set[int] = set()
         self._claimed: set[int] = set()
+        self._computed: set[int] = set()
         self._lock = threading.Lock()
         self._files = files
         stored = files.open() if files is not None else None
@@ -93,7 +96,21 @@ class FeatureCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the features that are here."""
-        return len(self) * sum(tensor.nbytes for tensor in self.boundary)
+        return len(self) * self._frame_bytes
+
+    @property
+    def _frame_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.boundary)
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of what this process computed."""
+        return len(self._computed) * self._frame_bytes
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of what an earlier process left, in mapped files."""
+        return self.nbytes - self.ram_bytes
 
     def missing(self, frames: IndexArray) -> IndexArray:
         """Those of these template frames whose features are not here, each once, ascending."""
@@ -125,7 +142,7 @@ class FeatureCache:
         if self._files is None or not (self._is_damaged or count > 1.1 * self.num_found):
             return
         self.num_found, self._is_damaged = count, False
-        threading.Thread(target=self._write, args=(self._files,), name="features").start()
+        in_background(partial(self._write, self._files), "features")
 
     def _write(self, files: Files) -> None:
         # What was not looked at may be damaged: it must not get a new check sum.
@@ -152,6 +169,7 @@ class FeatureCache:
     def _fill(self, frames: Sequence[int]) -> None:
         with self._lock:
             self._filled.update(frames)
+            self._computed.update(frames)
             self._claimed.difference_update(frames)
 
     def slots(self, frames: IndexArray) -> list[AnyArray]:

@@ -21,12 +21,19 @@ from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork, Session
 from lipsync_nb.network.integers import weight_bits
-from lipsync_nb.network.kept import DEPENDENT, INDEPENDENT, WHOLE, KeptNetworks
+from lipsync_nb.network.kept import (
+    DEPENDENT,
+    INDEPENDENT,
+    PREPARATION_VERSION,
+    WHOLE,
+    Files,
+    KeptNetworks,
+    Result,
+    code_store,
+)
 from lipsync_nb.network.preparation import QuantizationSettings, prepare_halves, prepare_whole
-from lipsync_nb.network.providers import CPU, first_provider
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
 from lipsync_nb.network.runtime import ort
-from lipsync_nb.network.store import PREPARATION_VERSION, Files, Result
 from lipsync_nb.network.work import multiply_adds, with_known_shapes
 from lipsync_nb.types.arrays import IndexArray
 from lipsync_nb.types.records import Batch, FeatureDtype
@@ -36,15 +43,16 @@ from .feature_cache import FeatureCache
 from .feature_files import FeatureFiles
 from .feature_plan import FeatureCosts, FeaturePlan, FilesState, plan_features
 from .generator_file import GeneratorFile, NormalForm
-from .picture_half import PictureHalf
 from .predictors import (
     Inputs,
+    PictureHalf,
     PlainPredictor,
     Predictor,
     Remarks,
     Share,
     SplitPredictor,
     WholePredictor,
+    why_not_fused,
     within_memory,
 )
 from .track import EncodedTrack, Track, check_track
@@ -72,7 +80,7 @@ class Owner(Protocol):
     def recall_features(self, key: Hashable) -> Any:
         """What is remembered under this key, or None."""
 
-    def remember_features(self, key: Hashable, features: object) -> None:
+    def remember_features(self, key: Hashable, features: FeatureCache | None) -> None:
         """Remember this under this key, and nothing else; None: nothing."""
 
 
@@ -244,7 +252,7 @@ class _Opener:
         if reason:
             return self._session(model), f"fused layers off: {reason}"
         try:
-            network = FusedNetwork(model, self._session)
+            network = FusedNetwork(model, self._session, store=code_store())
         except WeightsError:
             raise
         except NetworkError as error:
@@ -415,17 +423,6 @@ class _Halves:
     network: PreparedNetwork
     features: FeatureCache
     notes: tuple[str, ...]
-
-
-def why_not_fused(config: RenderConfig, plan: ThreadPlan) -> str:
-    """Why a configuration does not fuse a prepared network's last layers; empty: it does."""
-    if not config.fuse:
-        return "as configured."
-    if config.precision != "fp32" or first_provider(config.provider) != CPU:
-        return "they are for fp32 on the CPU."
-    if plan.network != 1:
-        return f"a stream has {plan.network or 'any number of'} threads, they take one."
-    return ""
 
 
 def network_of_a_frame(

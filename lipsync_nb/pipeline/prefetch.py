@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 Item = TypeVar("Item")
 Wait = Callable[[], AbstractContextManager[None]]
@@ -21,6 +24,23 @@ class _End:
     error: BaseException | None = None
 
 
+_running: WeakSet[_Stage] = WeakSet()
+_LONGEST_STOP_SECONDS = 5.0
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A thread within a network, when the interpreter ends, would take the process down with it."""
+    stages = list(_running)
+    for stage in stages:
+        stage.ask_to_stop()
+    end = time.monotonic() + _LONGEST_STOP_SECONDS
+    while any(stage.is_alive for stage in stages) and time.monotonic() < end:
+        for stage in stages:
+            stage.drain()
+        time.sleep(0.01)
+
+
 class _Stage:
     """The thread's side: it stops at the next item once nobody waits for its results."""
 
@@ -30,6 +50,7 @@ class _Stage:
         self.results: queue.Queue[object] = queue.Queue(limit)
         # A daemon, so that an interpreter that exits does not wait for a forgotten iterator.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        _running.add(self)
         self._thread.start()
 
     def _work(self) -> None:
@@ -48,6 +69,10 @@ class _Stage:
             if isinstance(iterator, Generator):
                 iterator.close()
         self.results.put(end)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def ask_to_stop(self) -> None:
         """Let the thread end at its next item."""

@@ -127,14 +127,18 @@ class FrameStream:
         )
         count = min(self.config.max_frames or len(self.track), len(self.track))
         self.order = template_order(len(avatar), count, self.config.order)
-        with self.timings.stage("open"):
-            self.template = whole.result() if whole else self._preview(avatar, for_video)
-            self.generator = open_generator(
-                avatar, self.template, self.track, self.order, self.config, self.plan
-            )
-        if isinstance(self.track, EncodedTrack):
-            # What is wrong with the speech is told now.
-            self.track.wait_for(min(1, count))
+        try:
+            with self.timings.stage("open"):
+                self.template = whole.result() if whole else self._preview(avatar, for_video)
+                self.generator = open_generator(
+                    avatar, self.template, self.track, self.order, self.config, self.plan
+                )
+            if isinstance(self.track, EncodedTrack):
+                # What is wrong with the speech is told now.
+                self.track.wait_for(min(1, count))
+        except BaseException:
+            self.close()
+            raise
         self._compositor = Compositor(self.template, self.config.n_jobs)
 
     def _open_template(self, avatar: Avatar, for_video: bool, first: int | None = None) -> Template:

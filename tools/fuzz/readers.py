@@ -35,6 +35,7 @@ from lipsync_nb.media.sound import Decoded, resampled
 from lipsync_nb.media.video import VideoFile
 from lipsync_nb.network.inference import audio_encoder
 from lipsync_nb.notebook.report import write_report
+from lipsync_nb.system.background import wait_for_background
 
 CACHE = "LIPSYNC_NB_CACHE"
 _SMALL = (96, 64)
@@ -214,6 +215,7 @@ def _make_network_cache(folder: Path) -> None:
     os.environ[CACHE] = str(folder / "0" / "cache")
     try:
         _use_generator(folder / "0")
+        wait_for_background()
     finally:
         del os.environ[CACHE]
         shutil.rmtree(folder / "sound avatar")

@@ -11,6 +11,7 @@ from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.graphs import infer_shapes
 from lipsync_nb.network.inference import Session, check_numbers
 from lipsync_nb.network.row_fusion.emitter import Target
+from lipsync_nb.network.row_fusion.machine import CodeStore
 from lipsync_nb.network.row_fusion.programs import RowProgram
 from lipsync_nb.network.row_fusion.tails import WeightsError, head_of, read_tail
 from lipsync_nb.types.arrays import AnyArray, ImageArray
@@ -28,6 +29,7 @@ class FusedNetwork:
         model: the serialised graph, float32; it gives uint8 pictures ``[N, s, s, 3]``.
         open_session: opens a serialised graph.
         target: the processor that the layers are compiled for; None: this one.
+        store: where their machine code is kept; None: nowhere.
 
     Attributes:
         provider: of the session.
@@ -43,6 +45,7 @@ class FusedNetwork:
         model: bytes,
         open_session: Callable[[bytes], Session],
         target: Target | None = None,
+        store: CodeStore | None = None,
     ) -> None:
         graph = onnx.load_from_string(model)
         # Compiled code relies on the shapes: on those that follow from the inputs alone.
@@ -52,7 +55,7 @@ class FusedNetwork:
         if not self._names:
             raise NetworkError("nothing of the network would be left in front of them.")
         self._wanted = [value.name for value in head.graph.input]
-        self._program = RowProgram(tail)
+        self._program = RowProgram(tail, store)
         self.head = open_session(head.SerializeToString())
         self.provider = self.head.provider
 

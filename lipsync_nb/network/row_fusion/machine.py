@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -15,12 +16,28 @@ from llvmlite import ir
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.row_fusion.emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter, Target
 from lipsync_nb.network.row_fusion.kernels import Kernel
-from lipsync_nb.network.store import Files, NetworkStore
-from lipsync_nb.system.cache_folders import user_cache_folders
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 _RECORD = 2 + 2 * OPERANDS
 _OBJECT = "rows.o"
+
+Result = TypeVar("Result")
+
+
+class CodeStore(Protocol):
+    """Where machine code is kept, see `NetworkStore`."""
+
+    def __hash__(self) -> int:
+        """The same for stores of the same folders."""
+
+    def fetch(
+        self,
+        key: Sequence[object],
+        names: Sequence[str],
+        make: Callable[[], dict[str, bytes]],
+        use: Callable[[dict[str, bytes]], Result],
+    ) -> Result:
+        """Use the files that were kept under a key; made, and kept, where they are not there."""
 
 
 class Machine:
@@ -31,14 +48,17 @@ class Machine:
 
     Args:
         target: what they are compiled for; running them asks for a processor that has all of it.
+        store: where the machine code is kept; None: nowhere.
 
     Raises:
         NetworkError: LLVM does not compile them for this processor.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], target: Target) -> None:
+    def __init__(
+        self, kernels: Sequence[Kernel], target: Target, store: CodeStore | None = None
+    ) -> None:
         try:
-            self._engine, address = _machine_code(kernels, target)
+            self._engine, address = _machine_code(kernels, target, store)
         except RuntimeError as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise NetworkError(f"LLVM does not compile them ({first}).") from error
@@ -51,9 +71,11 @@ class Machine:
 
 
 @functools.lru_cache(maxsize=16)
-def compiled(kernels: tuple[Kernel, ...], target: Target) -> Machine:
+def compiled(
+    kernels: tuple[Kernel, ...], target: Target, store: CodeStore | None = None
+) -> Machine:
     """The machine for these kernels; the same one where they were compiled before."""
-    return Machine(kernels, target)
+    return Machine(kernels, target, store)
 
 
 def assembly(kernels: Sequence[Kernel], target: Target) -> str:
@@ -127,21 +149,20 @@ def _optimise(
     return parsed, machine
 
 
-def _machine_code(kernels: Sequence[Kernel], target: Target) -> tuple[llvm.ExecutionEngine, int]:
+def _machine_code(
+    kernels: Sequence[Kernel], target: Target, store: CodeStore | None
+) -> tuple[llvm.ExecutionEngine, int]:
     """Compiled, or as an earlier process left it: LLVM takes half a second, reading it 2 ms."""
-    # What runs as code counts in the user's own folder alone, never beside an avatar.
-    folders = tuple(folder / "compiled" for folder in user_cache_folders())
-    store = NetworkStore(folders, "layers that are computed row by row", what="machine code")
     key = ("rows", repr(tuple(kernels)), repr(target), llvmlite.__version__, _own_sources())
 
-    def make() -> Files:
+    def make() -> dict[str, bytes]:
         optimised, machine = _optimise(kernels, target)
         return {_OBJECT: machine.emit_object(optimised)}
 
-    return store.fetch(key, (_OBJECT,), make, _linked)
+    return _linked(make()) if store is None else store.fetch(key, (_OBJECT,), make, _linked)
 
 
-def _linked(files: Files) -> tuple[llvm.ExecutionEngine, int]:
+def _linked(files: dict[str, bytes]) -> tuple[llvm.ExecutionEngine, int]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine()

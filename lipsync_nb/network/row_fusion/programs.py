@@ -20,7 +20,7 @@ from lipsync_nb.errors import NetworkError
 from lipsync_nb.types.arrays import IndexArray
 
 from .kernels import DepthwiseRow, Kernel, PictureRow, PointwiseRow
-from .machine import compiled
+from .machine import CodeStore, compiled
 from .tails import PADDING, ZERO_ROW, Array, Rows, Step, Tail
 
 _OPERANDS = ("x", "w", "b", "a0", "a1", "out")
@@ -39,7 +39,7 @@ class RowProgram:
         workspace_bytes: memory for the rows between the layers, for each thread.
     """
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, tail: Tail, store: CodeStore | None = None) -> None:
         self.inputs = tuple((rows.name, rows.shape, rows.dtype) for rows in tail.inputs)
         kinds = (PointwiseRow, DepthwiseRow, PictureRow)
         self.num_layers = sum(isinstance(step.kernel, kinds) for step in tail.steps)
@@ -49,7 +49,7 @@ class RowProgram:
         offsets, self._weights = _gather_weights(tail.steps)
         writer = _Writer(tail, places, zeros, offsets)
         self._calls = writer.calls(schedule)
-        self._machine = compiled(writer.kernels, tail.target)
+        self._machine = compiled(writer.kernels, tail.target, store)
         self._own = threading.local()
 
     def __call__(self, inputs: Sequence[Array], out: Array) -> None:

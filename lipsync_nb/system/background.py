@@ -1,0 +1,22 @@
+"""Files that are written in the background, once what was asked for is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from weakref import WeakSet
+
+_writers: WeakSet[threading.Thread] = WeakSet()
+
+
+def in_background(write: Callable[[], None], name: str) -> None:
+    """Begin to write in a thread of this name; the process does not end before it has."""
+    thread = threading.Thread(target=write, name=name)
+    _writers.add(thread)
+    thread.start()
+
+
+def wait_for_background() -> None:
+    """Until everything that was begun so is written."""
+    for thread in list(_writers):
+        thread.join()

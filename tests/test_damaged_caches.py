@@ -14,6 +14,7 @@ from damages import ANY_FILE, FEW, FOLDER, JSON_FILE, NETWORK, Damage, flip
 from kept_kinds import KINDS, TUNED, Made, lines_of, place_of
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.session import SESSION
 from lipsync_nb.experiments import tuning
 
 
@@ -93,6 +94,7 @@ def test_frames_that_turn_out_damaged_in_a_render_are_painted_right(
     config = lnb.RenderConfig(provider="cpu", cache="mmap", pixels=pixels, n_jobs=n_jobs)
 
     def use() -> list[np.ndarray]:
+        SESSION.clear()
         speech = lnb.Speech(features=features)
         return [f.data for f in lnb.iter_frames(lnb.load_avatar(made.folder), speech, config)]
 

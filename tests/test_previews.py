@@ -12,6 +12,7 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.prepared import META_FILE
+from lipsync_nb.avatar.session import SESSION
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
@@ -61,6 +62,7 @@ def test_int8_is_calibrated_on_all_frames(folder: Path, speech: lnb.Speech) -> N
 @pytest.mark.parametrize("pixels", ["bgr", "i420"])
 def test_what_is_not_kept_is_read_when_asked_for(folder: Path, pixels: str) -> None:
     whole = lnb.load_avatar(folder).open_template("memory", pixels)
+    SESSION.clear()
     part = lnb.load_avatar(folder).open_template("memory", pixels, FEW)
     assert (len(part), part.num_kept, whole.num_kept) == (5, FEW, 5)
     for index in (4, 0, 2, 1, 3):
@@ -101,12 +103,13 @@ def test_a_preview_leaves_no_prepared_form(folder: Path, speech: lnb.Speech) -> 
 
 def test_avatars_travel_with_their_files_alone(folder: Path) -> None:
     avatar = lnb.load_avatar(folder)
-    frames = avatar.open_template("memory", "i420", FEW).frames
+    opened = avatar.open_template("memory", "i420", FEW)
+    frames = opened.frames
     avatar.source.read(3)
     for other in (pickle.loads(pickle.dumps(avatar)), deepcopy(avatar)):
         np.testing.assert_array_equal(other.open_template("none").frames[3], avatar.source.read(3))
     assert len(pickle.dumps(avatar)) < 20_000
-    template = pickle.loads(pickle.dumps(avatar.template))
+    template = pickle.loads(pickle.dumps(opened))
     for index in (1, 4):
         np.testing.assert_array_equal(template.frames[index], frames[index])
 

@@ -15,7 +15,8 @@ from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.network.inference import Session, random_feeds
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
-from lipsync_nb.pipeline.generation import network_of_a_frame, why_not_fused
+from lipsync_nb.pipeline.generation import network_of_a_frame
+from lipsync_nb.pipeline.predictors import why_not_fused
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.arrays import AnyArray

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -42,7 +40,7 @@ from .calibration import CALIBRATION_FRAMES, calibration_feeds
 from .feature_cache import FeatureCache
 from .feature_files import FeatureFiles
 from .feature_plan import FeatureCosts, FeaturePlan, FilesState, plan_features
-from .generator_file import GeneratorFile, NormalForm
+from .generator_file import GeneratorFile, NormalForm, Owner
 from .predictors import (
     Inputs,
     PictureHalf,
@@ -61,27 +59,6 @@ from .track import EncodedTrack, Track, check_track
 LARGEST_PACKING_ERROR = 1e-3
 PACKING_FRAMES = 4
 _EARLY_FRAMES = 100
-
-
-class Owner(Protocol):
-    """Whose generator is opened: what an `Avatar` gives."""
-
-    @property
-    def path(self) -> Path:
-        """Its folder or file, beside which prepared networks are kept."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of its frames and boxes: what is calibrated belongs to them."""
-
-    def require_generator(self) -> Path:
-        """Its generator's file."""
-
-    def recall_features(self, key: Hashable) -> Any:
-        """What is remembered under this key, or None."""
-
-    def remember_features(self, key: Hashable, features: FeatureCache | None) -> None:
-        """Remember this under this key, and nothing else; None: nothing."""
 
 
 def open_generator(

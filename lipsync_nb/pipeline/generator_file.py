@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +17,31 @@ from lipsync_nb.network.kept import KeptNetworks
 from lipsync_nb.network.normal_form import input_names, normal_form
 from lipsync_nb.types.records import Batch, ModelSpec
 
+from .feature_cache import FeatureCache
+
 # Mean over a picture, of 255.
 LARGEST_FORM_ERROR = 1.0
+
+
+class Owner(Protocol):
+    """Whose generator is opened: what an `Avatar` gives."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder or file, beside which prepared networks are kept."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its frames and boxes: what is calibrated belongs to them."""
+
+    def require_generator(self) -> Path:
+        """Its generator's file."""
+
+    def recall_features(self, key: Hashable) -> Any:
+        """What is remembered under this key, or None."""
+
+    def remember_features(self, key: Hashable, features: FeatureCache | None) -> None:
+        """Remember this under this key, and nothing else; None: nothing."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ class Reader:
 
     def files(self, folder: Path) -> list[Path]:
         """The files of an input that are mutated."""
-        return sorted({file for target in self.targets for file in folder.glob(target)})
+        found = {file for target in self.targets for file in folder.glob(target)}
+        return sorted(file for file in found if file.is_file())
 
 
 def _sound(suffix: str) -> Reader:
@@ -301,7 +302,7 @@ READERS = (
     Reader("generator", _make_generator, ("generator.onnx",), _use_generator),
     Reader("audio encoder", _make_encoder, ("audio_encoder.onnx",), _use_encoder),
     Reader("template cache", _make_template_cache, (".lipsync_nb/*/*",), _use_template_cache),
-    Reader("network cache", _make_network_cache, ("cache/*/*",), _use_network_cache),
+    Reader("network cache", _make_network_cache, ("cache/*/*", "cache/*/*/*"), _use_network_cache),
     Reader("results", _make_results, ("results.json",), _use_results),
     Reader("configuration", _make_config, ("config.json",), _use_config),
 )  # fmt: skip

@@ -68,7 +68,12 @@ class _Stage:
             # The stages before are stopped here, in the thread that ran them.
             if isinstance(iterator, Generator):
                 iterator.close()
-        self.results.put(end)
+        if self._stopped.is_set():
+            # Perhaps nobody makes room any more.
+            with suppress(queue.Full):
+                self.results.put_nowait(end)
+        else:
+            self.results.put(end)
 
     @property
     def is_alive(self) -> bool:

@@ -341,7 +341,8 @@ class _Opener:
     ) -> tuple[FeatureCache | None, FeaturePlan]:
         """The features that are kept, those that are remembered where they will do; and why."""
         config, owner = self.config, self.owner
-        key = (self._halves_key(form, dtype), config.feature_cache_mb, config.feature_files)
+        kept = config.feature_cache_mb, config.feature_files
+        key = (self._layout, self._halves_key(form, dtype), kept)
         remembered = owner.recall_features(key)
         store = self._feature_files(form, dtype, half.stored)
         plan = self._plan(half, files[INDEPENDENT], remembered, store)
@@ -373,6 +374,11 @@ class _Opener:
         count = len(self.inputs.template)
         return plan_features(self.order, count, costs, budget, self.config.feature_cache, state)
 
+    @property
+    def _layout(self) -> tuple[object, ...]:
+        """How the pictures are made that features are computed from."""
+        return self.inputs.template.spec, self.inputs.template.planar is not None
+
     def _feature_files(
         self, form: NormalForm, dtype: FeatureDtype, stored: Sequence[BoundaryTensor]
     ) -> FeatureFiles | None:
@@ -380,12 +386,16 @@ class _Opener:
         template, store = self.inputs.template, self.file.kept.store
         if not self.config.feature_files:
             return None
-        layout = template.spec, template.planar is not None
         return FeatureFiles(
             folders=store.folders,
             owners=store.owners,
             source=self.owner.fingerprint,
-            key=(PREPARATION_VERSION, ort.__version__, layout, *self._halves_key(form, dtype)),
+            key=(
+                PREPARATION_VERSION,
+                ort.__version__,
+                self._layout,
+                *self._halves_key(form, dtype),
+            ),
             boundary=tuple(stored),
             num_frames=len(template),
             name=store.name,

@@ -124,7 +124,8 @@ class ConfigForm(Panel):
         if report.file_bytes:
             text += f", {report.file_bytes / 1e6:.0f} MB in mapped files"
         if value.feature_cache != "off":
-            text += f"; features: up to {value.feature_cache_mb} MB where frames recur"
+            files = ", and in files" if value.feature_files else ""
+            text += f"; features: up to {value.feature_cache_mb} MB{files}"
         self._note.value = charts.note(text)
 
 

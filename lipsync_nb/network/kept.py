@@ -45,14 +45,14 @@ class NetworkStore:
         name: for messages.
         owners: whose files are taken.
         what: is kept; for messages.
-        tells_of_places: whether it is told that it cannot be kept.
+        is_quiet: nothing is told of what cannot be kept, or is made anew.
     """
 
     folders: tuple[Path, ...]
     name: str
     owners: Owners = field(default_factory=trusted_owners)
     what: str = "prepared network"
-    tells_of_places: bool = True
+    is_quiet: bool = False
     _told: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def fetch(
@@ -104,8 +104,7 @@ class NetworkStore:
             place = clear_places(self.folders, names, self.owners) if self.folders else None
         except OSError as error:
             text = f"{damaged} and cannot be kept" if damaged else "cannot be kept"
-            if damaged or self.tells_of_places:
-                self._warn(f"{text} ({error}).")
+            self._warn(f"{text} ({error}).")
             return None
         if damaged:
             self._warn(f"{damaged}; it is made anew.")
@@ -115,12 +114,11 @@ class NetworkStore:
         try:
             _write_files(folder, stem, files)
         except OSError as error:
-            if self.tells_of_places:
-                self._warn(f"cannot be kept ({error}).")
+            self._warn(f"cannot be kept ({error}).")
 
     def _warn(self, text: str) -> None:
         """One line for all that is not right with a store: its networks share their fate."""
-        if not self._told:
+        if not self._told and not self.is_quiet:
             self._told.append(text)
             warnings.warn(f"{self.name}: its {self.what} {text}", stacklevel=4)
 
@@ -165,9 +163,12 @@ def _write_files(folder: Path, stem: str, files: Files) -> None:
 
 
 def code_store() -> NetworkStore:
-    """Where machine code is kept: what runs as code counts in the user's own folder alone."""
+    """Where machine code is kept: what runs as code counts in the user's own folder alone.
+
+    Where that is another user's, or damaged, the code is compiled anew, which takes half a second.
+    """
     folders = tuple(folder / "compiled" for folder in user_cache_folders())
-    return NetworkStore(folders, "lipsync_nb", what="machine code", tells_of_places=False)
+    return NetworkStore(folders, "lipsync_nb", what="machine code", is_quiet=True)
 
 
 WHOLE, INDEPENDENT, DEPENDENT = "whole.onnx", "independent.onnx", "dependent.onnx"

@@ -201,9 +201,11 @@ def _work(
 def outcome_of(use: Callable[[Path], Any], place: Path) -> tuple[str, str]:
     """What comes of reading an input: its kind, and what is to be told."""
     from lipsync_nb import LipsyncError
+    from lipsync_nb.system.background import wait_for_background
 
     try:
         use(place)
+        wait_for_background()
     except LipsyncError as error:
         sentence = str(error)
         if not sentence or "\n" in sentence:

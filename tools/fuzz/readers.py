@@ -213,21 +213,21 @@ def _use_template_cache(folder: Path) -> None:
 def _make_network_cache(folder: Path) -> None:
     tiny_networks(folder / "0")
     (folder / "0" / "audio_encoder.onnx").unlink()
-    os.environ[CACHE] = str(folder / "0" / "cache")
-    try:
-        _use_generator(folder / "0")
-        wait_for_background()
-    finally:
-        del os.environ[CACHE]
-        shutil.rmtree(folder / "sound avatar")
+    _use_network_cache(folder / "0")
+    wait_for_background()
+    shutil.rmtree(folder / "sound avatar")
 
 
 def _use_network_cache(folder: Path) -> None:
-    before, os.environ[CACHE] = os.environ.get(CACHE, ""), str(folder / "cache")
+    before, os.environ[CACHE] = os.environ.get(CACHE), str(folder / "cache")
     try:
         _use_generator(folder)
+        wait_for_background()
     finally:
-        os.environ[CACHE] = before
+        if before is None:
+            del os.environ[CACHE]
+        else:
+            os.environ[CACHE] = before
 
 
 def _make_results(folder: Path) -> None:

@@ -167,7 +167,7 @@ def code_store() -> NetworkStore:
 
     Where that is another user's, or damaged, the code is compiled anew, which takes half a second.
     """
-    folders = tuple(folder / "compiled" for folder in user_cache_folders())
+    folders = tuple(folder / "compiled" for folder in user_cache_folders()[:1])
     return NetworkStore(folders, "lipsync_nb", what="machine code", is_quiet=True)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.prepared import FORMAT_VERSION, META_FILE
+from lipsync_nb.avatar.session import SESSION
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
 from lipsync_nb.system.outputs import PARTIAL
@@ -35,6 +36,7 @@ def prepare(folder: Path, pixels: str = "i420") -> Path:
 
 def crops(folder: Path, cache: str = "mmap", pixels: str = "i420") -> np.ndarray:
     """The crops of all frames, each used as a whole."""
+    SESSION.clear()
     template = lnb.load_avatar(folder).open_template(cache, pixels)
     for index in range(len(template)):
         template.canvas(index)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import write_video
-from comparison import assert_same
+from comparison import PACKED_SHARE, assert_same
 
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
@@ -179,7 +179,9 @@ def test_the_origins_stages_never_run_at_the_same_time(
 def test_presets_make_the_same_frames(
     avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray], name: str
 ) -> None:
-    assert_same(lnb.iter_frames(avatar, speech, preset(name)), reference)
+    frames = lnb.iter_frames(avatar, speech, preset(name))
+    # The last keeps features, in 8 bits.
+    assert_same(frames, reference, share=PACKED_SHARE if name == "engine" else 0.0)
 
 
 def test_unknown_preset() -> None:

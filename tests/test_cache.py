@@ -98,7 +98,7 @@ def test_rendered_frames_equal_the_plain_walk(
     cache: str,
     pixels: str,
 ) -> None:
-    config = lnb.RenderConfig(cache=cache, pixels=pixels, max_frames=12)
+    config = lnb.RenderConfig(cache=cache, pixels=pixels, max_frames=12, feature_dtype="float32")
     frames = lnb.iter_frames(fresh, speech, config)
     if pixels == "bgr":
         assert_same(frames, reference[:12])

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from builders import TINY_CHANNELS
-from comparison import assert_same
+from comparison import PACKED_SHARE, assert_same
 from onnx import TensorProto, helper
 
 import lipsync_nb as lnb
@@ -167,7 +167,7 @@ def test_any_network_renders_with_the_feature_cache_on(
 ) -> None:
     """Where there is nothing to keep, the whole network runs and a note says so."""
     odd = with_generator(avatar, tmp_path, by_hand(nodes))
-    on = lnb.RenderConfig(feature_cache="on", max_frames=6)
+    on = lnb.RenderConfig(feature_cache="on", feature_dtype="float32", max_frames=6)
     stream = lnb.FrameStream(odd, speech, on)
     found = [frame.data for frame in stream]
     plain = replace(on, feature_cache="off", prepare=False)
@@ -199,7 +199,7 @@ CONFIGS = {
 def test_frames_equal_the_plain_walk(
     avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray], name: str
 ) -> None:
-    config = lnb.RenderConfig(**CONFIGS[name])
+    config = lnb.RenderConfig(**{"feature_dtype": "float32", **CONFIGS[name]})
     if config.order == "index":
         reference = [
             f.data for f in lnb.iter_frames(avatar, speech, replace(config, prepare=False))
@@ -208,12 +208,23 @@ def test_frames_equal_the_plain_walk(
         assert_same(lnb.iter_frames(avatar, speech, config), reference)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "uint8"])
 def test_narrow_features_differ_little(
-    avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray], dtype: FeatureDtype
+    avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray]
 ) -> None:
-    config = lnb.RenderConfig(feature_cache="on", feature_dtype=dtype)
+    config = lnb.RenderConfig(feature_cache="on", feature_dtype="float16")
     assert_same(lnb.iter_frames(avatar, speech, config), reference, tolerance=2)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if "feature" in name or "stream" in name]
+)
+def test_packed_features_differ_less(
+    avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray], name: str
+) -> None:
+    """Computed, and then used again."""
+    config = lnb.RenderConfig(feature_dtype="uint8", **CONFIGS[name])
+    for _ in range(2):
+        assert_same(lnb.iter_frames(avatar, speech, config), reference, share=PACKED_SHARE)
 
 
 def psnr(one: ImageArray, other: ImageArray) -> float:

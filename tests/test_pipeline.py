@@ -9,7 +9,7 @@ import numpy as np
 import plain_walk
 import pytest
 from builders import speech_like
-from comparison import assert_same, plain_render
+from comparison import PACKED_SHARE, assert_same, plain_render
 
 import lipsync_nb as lnb
 from lipsync_nb.errors import NetworkError, SpeechError
@@ -26,7 +26,7 @@ def test_frames_equal_the_plain_walk(
     batch_size: int,
     n_jobs: int,
 ) -> None:
-    config = lnb.RenderConfig(batch_size=batch_size, n_jobs=n_jobs)
+    config = lnb.RenderConfig(batch_size=batch_size, n_jobs=n_jobs, feature_dtype="float32")
     assert_same(lnb.iter_frames(avatar, speech, config), reference)
 
 
@@ -35,7 +35,7 @@ def test_frames_equal_the_plain_walk(
 def test_orders_and_edges_equal_the_plain_walk(
     avatar: lnb.Avatar, speech: lnb.Speech, order: str, padding: str
 ) -> None:
-    config = lnb.RenderConfig(order=order, audio_padding=padding)
+    config = lnb.RenderConfig(order=order, audio_padding=padding, feature_dtype="float32")
     assert_same(
         lnb.iter_frames(avatar, speech, config), plain_render(avatar, speech, order, padding)
     )
@@ -50,14 +50,16 @@ def test_the_picture_follows_the_audio(reference: list[ImageArray], avatar: lnb.
 
 def test_origin_layout_equals_the_plain_walk(origin_folder: Path, speech: lnb.Speech) -> None:
     avatar = lnb.load_avatar(origin_folder)
-    assert_same(lnb.iter_frames(avatar, speech), plain_render(avatar, speech))
+    frames = lnb.iter_frames(avatar, speech)
+    assert_same(frames, plain_render(avatar, speech), share=PACKED_SHARE)
 
 
 def test_a_still_image_speaks(avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path) -> None:
     copy(avatar.source.files[0], tmp_path / "face.jpg")
     copy(avatar.path / "landmarks" / "0.lms", tmp_path / "face.lms")
     still = lnb.load_avatar(tmp_path / "face.jpg", avatar.generator, avatar.audio_encoder)
-    assert_same(lnb.iter_frames(still, speech), plain_render(still, speech))
+    frames = lnb.iter_frames(still, speech)
+    assert_same(frames, plain_render(still, speech), share=PACKED_SHARE)
 
 
 def test_template_is_never_written_to(avatar: lnb.Avatar, speech: lnb.Speech) -> None:
@@ -76,7 +78,7 @@ def test_template_order(num_template: int, order: str) -> None:
 
 
 def test_max_frames(avatar: lnb.Avatar, speech: lnb.Speech, reference: list[ImageArray]) -> None:
-    config = lnb.RenderConfig(max_frames=7)
+    config = lnb.RenderConfig(max_frames=7, feature_dtype="float32")
     assert_same(lnb.iter_frames(avatar, speech, config), reference[:7])
 
 
@@ -162,7 +164,8 @@ def test_real_landmarks_and_speech(real_data: Path, avatar: lnb.Avatar, tmp_path
     assert (loaded.template.width, loaded.template.height) == (1280, 720)
     whole = lnb.load_speech(real_data / "talk_hb.wav")
     short = lnb.Speech(samples=whole.samples[: 16_000 * 1])
-    assert_same(lnb.iter_frames(loaded, short), plain_render(loaded, short))
+    frames = lnb.iter_frames(loaded, short)
+    assert_same(frames, plain_render(loaded, short), share=PACKED_SHARE)
 
 
 def test_real_landmarks_give_the_real_rectangles(real_data: Path) -> None:

@@ -36,7 +36,7 @@ from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
 from .session import SESSION, Holding
 
 _PART_OF_FREE = 0.9
-# Bytes of a prepared form that nobody asked for, and the part of the free disk that it may take.
+# Bytes of a prepared form that nobody asked for, and how often that must be free on the disk.
 _LARGEST_KEPT, _ROOM = 4_000_000_000, 2
 GENERATOR_FILES = ("models/generator.onnx", "checkpoint/model_best.onnx")
 
@@ -174,9 +174,10 @@ class Avatar(Rich):
         said where it cannot be written.
         """
         is_whole = template.policy == "memory" and template.num_kept == len(template)
-        is_whole &= template.pixels not in self._kept
+        if not is_whole or template.pixels in self._kept:
+            return
         size = self._needed_bytes(template.pixels, len(self))
-        if not is_whole or size > _LARGEST_KEPT or _ROOM * size > _free_disk_bytes(self.path):
+        if size > _LARGEST_KEPT or _ROOM * size > _free_disk_bytes(self.path):
             return
         self._kept.add(template.pixels)
         form = self._form(template.pixels, template.stored)

@@ -30,6 +30,7 @@ from lipsync_nb.pipeline.calibration import calibration_feeds
 from lipsync_nb.pipeline.encoding import encode_speech
 from lipsync_nb.pipeline.generator_file import GeneratorFile, NormalForm
 from lipsync_nb.pipeline.render import FrameStream
+from lipsync_nb.pipeline.track import Track
 from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_folder, write_file
 from lipsync_nb.types.arrays import AnyArray, FloatArray, ImageArray
 from lipsync_nb.types.records import FEATURE_SIZE, Speech
@@ -142,7 +143,7 @@ def _normal_form(avatar: Avatar) -> NormalForm:
 def _samples(
     avatar: Avatar, names: Sequence[str], speech: Speech | None
 ) -> list[dict[str, AnyArray]]:
-    track: FloatArray = np.zeros((0, FEATURE_SIZE), np.float32)
+    track: Track = np.zeros((0, FEATURE_SIZE), np.float32)
     if speech is not None:
         track = encode_speech(avatar, speech)
     return calibration_feeds(avatar.path, avatar.open_template("none"), track, names)

@@ -10,10 +10,10 @@ import onnx
 from onnx import helper
 
 from lipsync_nb.errors import NetworkError
+from lipsync_nb.types.arrays import FLOAT32, UINT8
 
 # What is stored of a tensor that is packed, see `packed_boundary`.
 LEVELS, STEP, LOW = "levels", "step", "low"
-_FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def boundary_of(independent: onnx.ModelProto) -> tuple[BoundaryTensor, ...]:
 
 def is_packed(tensor: BoundaryTensor) -> bool:
     """Whether a tensor is stored in 8 bits; what is no float32, or no picture, stays as it is."""
-    return tensor.dtype == _FLOAT and len(tensor.shape) > 1
+    return tensor.dtype == FLOAT32 and len(tensor.shape) > 1
 
 
 def packed_boundary(boundary: Sequence[BoundaryTensor]) -> tuple[BoundaryTensor, ...]:
@@ -65,6 +65,6 @@ def packed_boundary(boundary: Sequence[BoundaryTensor]) -> tuple[BoundaryTensor,
             stored.append(tensor)
             continue
         ends = (tensor.shape[0], *(1 for _ in tensor.shape[1:]))
-        stored.append(BoundaryTensor(f"{tensor.name}.{LEVELS}", tensor.shape, _BYTE))
-        stored += [BoundaryTensor(f"{tensor.name}.{end}", ends, _FLOAT) for end in (STEP, LOW)]
+        stored.append(BoundaryTensor(f"{tensor.name}.{LEVELS}", tensor.shape, UINT8))
+        stored += [BoundaryTensor(f"{tensor.name}.{end}", ends, FLOAT32) for end in (STEP, LOW)]
     return tuple(stored)

@@ -10,13 +10,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from lipsync_nb.errors import NetworkError
-from lipsync_nb.types.arrays import Shape
+from lipsync_nb.types.arrays import FLOAT32, UINT8, Shape
 
 from .boundary import boundary_of, packed_boundary
 from .graphs import MEAN_OUTPUT, constants_of, infer_shapes, inputs_of
 
 Wanted = tuple[np.dtype, Shape]
-_FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 def check_whole(whole: bytes, inputs: Mapping[str, Shape], picture: Shape) -> None:
@@ -30,7 +29,7 @@ def check_whole(whole: bytes, inputs: Mapping[str, Shape], picture: Shape) -> No
         NetworkError: it does not, or they are not.
     """
     model = _with_true_shapes(whole)
-    _check_values("inputs", inputs_of(model.graph), {n: (_FLOAT, s) for n, s in inputs.items()})
+    _check_values("inputs", inputs_of(model.graph), {n: (FLOAT32, s) for n, s in inputs.items()})
     _check_pictures(model, picture)
 
 
@@ -44,13 +43,13 @@ def check_halves(
     """
     first, second = _with_true_shapes(independent), _with_true_shapes(dependent)
     (visual, visual_shape), (audio, audio_shape) = inputs.items()
-    _check_values("inputs", inputs_of(first.graph), {visual: (_FLOAT, visual_shape)})
+    _check_values("inputs", inputs_of(first.graph), {visual: (FLOAT32, visual_shape)})
     boundary = boundary_of(first)
     taken = {value.name for value in inputs_of(second.graph)}
     if not taken.issuperset(tensor.name for tensor in boundary):
         boundary = packed_boundary(boundary)
     crossing = {tensor.name: (tensor.dtype, tensor.shape) for tensor in boundary}
-    wanted = {audio: (_FLOAT, audio_shape), **crossing}
+    wanted = {audio: (FLOAT32, audio_shape), **crossing}
     _check_values("inputs", inputs_of(second.graph), wanted)
     _check_pictures(second, picture)
 
@@ -59,7 +58,7 @@ def _check_pictures(model: onnx.ModelProto, picture: Shape) -> None:
     names = [value.name for value in model.graph.output]
     if len(names) != 2 or names[1] != MEAN_OUTPUT:
         raise NetworkError(f"found outputs {', '.join(names)}, expected pictures and their mean.")
-    wanted: dict[str, Wanted] = {names[0]: (_BYTE, picture), MEAN_OUTPUT: (_FLOAT, ())}
+    wanted: dict[str, Wanted] = {names[0]: (UINT8, picture), MEAN_OUTPUT: (FLOAT32, ())}
     _check_values("outputs", model.graph.output, wanted)
 
 

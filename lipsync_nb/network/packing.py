@@ -62,11 +62,6 @@ def _pack_frame(value: FloatArray, levels: ImageArray, step: FloatArray, low: Fl
         cv2.convertScaleAbs(flat, target, float(factor), -float(offset) * float(factor))
 
 
-def unpack(levels: ImageArray, step: FloatArray, low: FloatArray) -> FloatArray:
-    """The tensor that was stored, float32."""
-    return levels.astype(np.float32) * step + low
-
-
 def packed_inputs(dependent: onnx.ModelProto, boundary: Sequence[BoundaryTensor]) -> None:
     """Let a dependent half take boundary tensors as `packed_boundary` stores them, in place."""
     graph = dependent.graph

@@ -10,28 +10,21 @@ import onnx
 from .graphs import GraphIndex, infer_shapes, inputs_of
 
 
-def with_known_shapes(model: onnx.ModelProto) -> onnx.GraphProto:
-    """The graph for a batch of one, with the shapes that ONNX's inference finds; else an empty one.
-
-    The model's batch axis is set to one in place.
-    """
-    for value in (*inputs_of(model.graph), *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if dims and not dims[0].dim_value:
-            dims[0].dim_value = 1
-    try:
-        infer_shapes(model)
-        return model.graph
-    except Exception:  # protobuf raises many kinds
-        return onnx.GraphProto()
-
-
 def activation_bytes(model_bytes: bytes) -> int:
     """The most that a network's intermediate results take at one time, for a batch of one.
 
     Reckoned from the shapes that ONNX's inference finds; what it does not find counts as nothing.
     """
-    graph = with_known_shapes(onnx.load_from_string(model_bytes))
+    model = onnx.load_from_string(model_bytes)
+    graph = model.graph
+    for value in (*inputs_of(graph), *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].dim_value:
+            dims[0].dim_value = 1
+    try:
+        infer_shapes(model)
+    except Exception:  # protobuf raises many kinds
+        return 0
     values = (*graph.value_info, *graph.output, *inputs_of(graph))
     sizes = {value.name: _value_bytes(value.type.tensor_type) for value in values}
     last_use = {name: at for at, node in enumerate(graph.node) for name in node.input}

@@ -287,12 +287,8 @@ def feature_track(
     Returns:
         float32 ``[n + 2, 512]``: the first and the last row are repeated once.
     """
-    track = np.empty((len(windows) + 2, FEATURE_SIZE), np.float32)
-    for first in range(0, len(windows), batch_size):
-        batch = windows[first : first + batch_size]
-        track[1 + first : 1 + first + len(batch)] = encode(batch).reshape(-1, FEATURE_SIZE)
-    track[0], track[-1] = track[1], track[-2]
-    return track
+    rows = np.concatenate(list(_encoded_batches(windows, encode, batch_size)))
+    return np.concatenate([rows[:1], rows, rows[-1:]])
 
 
 def speech_features(
@@ -324,17 +320,15 @@ def speech_features(
 
 
 def num_rows(speech: Speech, max_rows: int | None = None) -> int:
-    """Rows of a speech's feature track, ``max_rows`` at most.
+    """Rows of the feature track of a speech that is sound, ``max_rows`` at most.
 
     Raises:
         SpeechError: they take more memory than there is.
     """
-    whole = len(speech.features) if speech.features is not None else 0
-    if speech.samples is not None:
-        whole = num_windows(num_columns(len(speech.samples))) + 2
+    count = 0 if speech.samples is None else len(speech.samples)
+    whole = num_windows(num_columns(count)) + 2
     rows = whole if max_rows is None else min(max_rows, whole)
-    if speech.features is None:
-        _check_memory(speech.path or Path("speech"), rows)
+    _check_memory(speech.path or Path("speech"), rows)
     return rows
 
 
@@ -373,7 +367,7 @@ def feature_blocks(speech: Speech, encode: WindowEncoder | None, rows: int) -> I
     for first in range(0, len(used), WINDOW_GROUP):
         part = used[first : first + WINDOW_GROUP]
         mel = _mel_columns(speech.samples, int(part[0]), int(part[-1]) + WINDOW_COLUMNS)
-        for block in _encoded_batches(_cut(mel, part - part[0]), encode):
+        for block in _encoded_batches(_cut(mel, part - part[0]), encode, ENCODER_BATCH):
             # The first row, and the last of a whole track, are there twice.
             padded = np.concatenate([block[:1], block]) if left == rows else block
             yield padded[:left]
@@ -382,6 +376,8 @@ def feature_blocks(speech: Speech, encode: WindowEncoder | None, rows: int) -> I
         yield padded[-1:]
 
 
-def _encoded_batches(windows: FloatArray, encode: WindowEncoder) -> Iterator[FloatArray]:
-    for first in range(0, len(windows), ENCODER_BATCH):
-        yield encode(windows[first : first + ENCODER_BATCH]).reshape(-1, FEATURE_SIZE)
+def _encoded_batches(
+    windows: FloatArray, encode: WindowEncoder, batch_size: int
+) -> Iterator[FloatArray]:
+    for first in range(0, len(windows), batch_size):
+        yield encode(windows[first : first + batch_size]).reshape(-1, FEATURE_SIZE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from lipsync_nb.network.inference import audio_encoder
+from lipsync_nb.network.inference import OnnxNetwork, audio_encoder
 from lipsync_nb.types.arrays import FloatArray
 from lipsync_nb.types.records import ModelSpec, Speech
 
@@ -35,7 +36,9 @@ def encode_speech(
     num_threads: int = 0,
     max_rows: int | None = None,
     timings: Timings | None = None,
-) -> FloatArray:
+    *,
+    ahead: bool = False,
+) -> Track:
     """The feature track of a speech, encoded where it is sound.
 
     Args:
@@ -43,6 +46,8 @@ def encode_speech(
         provider, num_threads: that the encoder runs with, see `OnnxNetwork`.
         max_rows: see `speech_features`, and `rows_needed`.
         timings: where opening the encoder and the features are noted.
+        ahead: what is sound is encoded in a thread that goes on while rows are used already; what
+            goes wrong is raised where a row is asked for. The rows are the same.
 
     Returns:
         float32 ``[frames, 512]``.
@@ -52,45 +57,35 @@ def encode_speech(
         SpeechError: see `speech_features`.
     """
     timings = timings or Timings()
-    encoder = None
+    open_encoder = None
     if speech.features is None and speaker.audio_encoder is not None:
+        open_encoder = partial(audio_encoder, speaker.audio_encoder, provider, num_threads)
+    if ahead and open_encoder is not None:
+        rows = num_rows(speech, max_rows)
+        # Cores that wait in a loop for the next batch would be missing elsewhere.
+        blocks = _timed_blocks(partial(open_encoder, spinning=False), speech, rows, timings)
+        started = Started(blocks, BLOCKS_AHEAD, "speech", timings.waiting)
+        return EncodedTrack(rows, started, speech.path)
+    encoder = None
+    if open_encoder is not None:
         with timings.stage("open"):
-            encoder = audio_encoder(speaker.audio_encoder, provider, num_threads)
+            encoder = open_encoder()
     start = time.perf_counter()
     track = speech_features(speech, encoder, max_rows)
     timings.add("features", start, time.perf_counter(), len(track))
     return track
 
 
-def begin_encoding(
-    speaker: Speaker,
-    speech: Speech,
-    provider: str = "auto",
-    num_threads: int = 0,
-    max_rows: int | None = None,
-    timings: Timings | None = None,
-) -> Track:
-    """As `encode_speech`, in a thread of its own that goes on while rows are used already.
-
-    Its rows are the same. What goes wrong is raised where a row is asked for.
-    """
-    timings = timings or Timings()
-    if speech.features is not None or speaker.audio_encoder is None:
-        return encode_speech(speaker, speech, provider, num_threads, max_rows, timings)
-    rows, path = num_rows(speech, max_rows), speaker.audio_encoder
-
-    def blocks() -> Iterator[FloatArray]:
-        with timings.stage("open"):
-            # Cores that wait in a loop for the next batch would be missing elsewhere.
-            encoder = audio_encoder(path, provider, num_threads, spinning=False)
+def _timed_blocks(
+    open_encoder: Callable[[], OnnxNetwork], speech: Speech, rows: int, timings: Timings
+) -> Iterator[FloatArray]:
+    with timings.stage("open"):
+        encoder = open_encoder()
+    start = time.perf_counter()
+    for block in feature_blocks(speech, encoder, rows):
+        timings.add("features", start, time.perf_counter(), len(block))
+        yield block
         start = time.perf_counter()
-        for block in feature_blocks(speech, encoder, rows):
-            timings.add("features", start, time.perf_counter(), len(block))
-            yield block
-            start = time.perf_counter()
-
-    started = Started(blocks(), BLOCKS_AHEAD, "speech", timings.waiting)
-    return EncodedTrack(rows, started, speech.path)
 
 
 def rows_needed(max_frames: int, spec: ModelSpec) -> int | None:

@@ -15,7 +15,7 @@ from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan
 from lipsync_nb.errors import NetworkError
-from lipsync_nb.network.boundary import BoundaryTensor, boundary_of
+from lipsync_nb.network.boundary import BoundaryTensor
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork, Session
 from lipsync_nb.network.integers import weight_bits
@@ -32,7 +32,6 @@ from lipsync_nb.network.kept import (
 from lipsync_nb.network.preparation import QuantizationSettings, prepare_halves, prepare_whole
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork, WeightsError
 from lipsync_nb.network.runtime import ort
-from lipsync_nb.network.work import multiply_adds, with_known_shapes
 from lipsync_nb.types.arrays import IndexArray
 from lipsync_nb.types.records import Batch, FeatureDtype
 
@@ -314,7 +313,7 @@ class _Opener:
     ) -> FeaturePlan | _Halves:
         """The halves, opened, where anything of the frames is kept; else the plan that says so."""
         half = self._picture_half(files, dtype)
-        features, plan = self.features(form, dtype, half, files)
+        features, plan = self.features(form, dtype, half)
         if features is None:
             return plan
         network, note = self._network(files[DEPENDENT])
@@ -327,17 +326,16 @@ class _Opener:
 
     def half_of_a_frame(self, form: NormalForm, dtype: FeatureDtype, files: Files) -> bytes | None:
         """The half that runs for every frame; None where the whole network does."""
-        features, _ = self.features(form, dtype, self._picture_half(files, dtype), files)
+        features, _ = self.features(form, dtype, self._picture_half(files, dtype))
         return None if features is None else files[DEPENDENT]
 
     def _picture_half(self, files: Files, dtype: FeatureDtype) -> PictureHalf:
-        boundary = boundary_of(onnx.load_from_string(files[INDEPENDENT]))
-        is_packed = dtype == "uint8"
         open_session = partial(self._session, files[INDEPENDENT])
-        return PictureHalf(open_session, boundary, is_packed, self.file.path)
+        model = onnx.load_from_string(files[INDEPENDENT])
+        return PictureHalf(open_session, model, dtype == "uint8", self.file.path)
 
     def features(
-        self, form: NormalForm, dtype: FeatureDtype, half: PictureHalf, files: Files
+        self, form: NormalForm, dtype: FeatureDtype, half: PictureHalf
     ) -> tuple[FeatureCache | None, FeaturePlan]:
         """The features that are kept, those that are remembered where they will do; and why."""
         config, owner = self.config, self.owner
@@ -345,7 +343,7 @@ class _Opener:
         key = (self._layout, self._halves_key(form, dtype), kept)
         remembered = owner.recall_features(key)
         store = self._feature_files(form, dtype, half.stored)
-        plan = self._plan(half, files[INDEPENDENT], remembered, store)
+        plan = self._plan(half, remembered, store)
         if not len(plan.frames):
             return None, plan
         if remembered is None or not remembered.has_slots(plan.frames):
@@ -359,12 +357,10 @@ class _Opener:
     def _plan(
         self,
         half: PictureHalf,
-        independent: bytes,
         remembered: FeatureCache | None,
         store: FeatureFiles | None,
     ) -> FeaturePlan:
-        graph = with_known_shapes(onnx.load_from_string(independent))
-        costs = FeatureCosts(multiply_adds(graph), sum(t.nbytes for t in half.stored))
+        costs = FeatureCosts(half.multiply_adds, sum(t.nbytes for t in half.stored))
         budget = self.config.feature_cache_mb * 1_000_000
         state = FilesState(0 if remembered is None else len(remembered))
         if store is not None:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnx
 
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.config.thread_plan import ThreadPlan
-from lipsync_nb.network.boundary import BoundaryTensor, packed_boundary
+from lipsync_nb.network.boundary import BoundaryTensor, boundary_of, packed_boundary
 from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork, Session, check_numbers
 from lipsync_nb.network.packing import pack
 from lipsync_nb.network.providers import CPU, first_provider
+from lipsync_nb.network.work import multiply_adds
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 from lipsync_nb.types.records import Batch, Predictions
 
@@ -211,24 +213,26 @@ class PictureHalf:
 
     Args:
         open_session: opens the session.
-        boundary: what the session gives.
+        model: its graph, with all shapes.
         is_packed: the features are kept in 8 bits, see `pack`.
         name: for messages.
 
     Attributes:
         stored: the features, as they are kept.
+        multiply_adds: for a picture, see `multiply_adds`.
     """
 
     def __init__(
         self,
         open_session: Callable[[], Session],
-        boundary: Sequence[BoundaryTensor],
+        model: onnx.ModelProto,
         is_packed: bool,
         name: Path,
     ) -> None:
-        self._open_session, self._boundary, self._name = open_session, tuple(boundary), name
-        self._is_packed = is_packed
-        self.stored = packed_boundary(boundary) if is_packed else tuple(boundary)
+        self._open_session, self._is_packed, self._name = open_session, is_packed, name
+        self._boundary = boundary_of(model)
+        self.stored = packed_boundary(self._boundary) if is_packed else self._boundary
+        self.multiply_adds = multiply_adds(model.graph)
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._own = threading.local()

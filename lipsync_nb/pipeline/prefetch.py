@@ -47,7 +47,8 @@ class _Stage:
     def __init__(self, items: Iterable[object], limit: int, name: str, wait: Wait) -> None:
         self._items, self._wait = items, wait
         self._stopped = threading.Event()
-        self.results: queue.Queue[object] = queue.Queue(limit)
+        self.is_over = False
+        self._results: queue.Queue[object] = queue.Queue(limit)
         # A daemon, so that an interpreter that exits does not wait for a forgotten iterator.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         _running.add(self)
@@ -59,7 +60,7 @@ class _Stage:
         try:
             for item in iterator:
                 with self._wait():
-                    self.results.put(item)
+                    self._results.put(item)
                 if self._stopped.is_set():
                     break
         except BaseException as error:
@@ -71,9 +72,19 @@ class _Stage:
         if self._stopped.is_set():
             # Perhaps nobody makes room any more.
             with suppress(queue.Full):
-                self.results.put_nowait(end)
+                self._results.put_nowait(end)
         else:
-            self.results.put(end)
+            self._results.put(end)
+
+    def take(self) -> object:
+        """The next item, or an `_End`; the producer's error is raised here."""
+        with self._wait():
+            item = self._results.get()
+        if isinstance(item, _End):
+            self.is_over = True
+            if item.error is not None:
+                raise item.error
+        return item
 
     @property
     def is_alive(self) -> bool:
@@ -87,14 +98,15 @@ class _Stage:
         """Make room for what the thread waits to put, without waiting for it."""
         with suppress(queue.Empty):
             while True:
-                self.results.get_nowait()
+                self._results.get_nowait()
 
     def stop(self) -> None:
         """Let the thread end, and wait until it has."""
+        self.is_over = True
         self.ask_to_stop()
         while self._thread.is_alive():
             try:
-                self.results.get(timeout=0.05)
+                self._results.get(timeout=0.05)
             except queue.Empty:
                 continue
         self._thread.join()
@@ -142,14 +154,10 @@ def prefetch_in_turn(
         for name, items in streams.items():
             stages.append(_Stage(items, limit, name, wait))
         for stage in cycle(stages):
-            with wait():
-                item = stage.results.get()
-            if not isinstance(item, _End):
-                yield item  # type: ignore[misc]
-            elif item.error is not None:
-                raise item.error
-            else:
+            item = stage.take()
+            if isinstance(item, _End):
                 return
+            yield item  # type: ignore[misc]
     finally:
         for stage in stages:
             stage.ask_to_stop()
@@ -172,25 +180,17 @@ class Started(Generic[Item]):
     def __init__(
         self, items: Iterable[Item], limit: int, name: str, wait: Wait = nullcontext
     ) -> None:
-        self._stage, self._wait = _Stage(items, limit, name, wait), wait
-        self._is_over = False
+        self._stage = _Stage(items, limit, name, wait)
 
     def next(self) -> Item | None:
         """The next item, or None after the last; an error of the producer is raised here, once."""
-        if self._is_over:
+        if self._stage.is_over:
             return None
-        with self._wait():
-            item = self._stage.results.get()
-        if not isinstance(item, _End):
-            return item  # type: ignore[return-value]
-        self._is_over = True
-        if item.error is not None:
-            raise item.error
-        return None
+        item = self._stage.take()
+        return None if isinstance(item, _End) else item  # type: ignore[return-value]
 
     def close(self) -> None:
         """Let the thread end, and wait until it has."""
-        self._is_over = True
         self._stage.stop()
 
     def __del__(self) -> None:

@@ -27,12 +27,12 @@ from lipsync_nb.types.rich import Rich
 from .batches import batch_frames, template_order
 from .calibration import FEATURES_FILE
 from .compositing import Compositor
-from .encoding import begin_encoding, encode_speech, rows_needed
+from .encoding import encode_speech, rows_needed
 from .generation import open_generator
 from .prefetch import Ahead, prefetch, prefetch_in_turn
 from .sinks import Mp4Sink, Sink, is_video, open_sink
 from .timing import Timings
-from .track import EncodedTrack, Track
+from .track import EncodedTrack
 
 Item = TypeVar("Item")
 AnySink = TypeVar("AnySink", bound=Sink)
@@ -116,14 +116,14 @@ class FrameStream:
         whole = None
         if not self.config.max_frames:
             whole = Ahead(partial(self._open_template, avatar, for_video), "template")
-        encode = begin_encoding if self.config.overlap else encode_speech
-        self.track: Track = encode(
+        self.track = encode_speech(
             avatar,
             speech,
             self.config.provider,
             self.plan.cores,
             self._rows_needed(avatar),
             self.timings,
+            ahead=self.config.overlap,
         )
         count = min(self.config.max_frames or len(self.track), len(self.track))
         self.order = template_order(len(avatar), count, self.config.order)

@@ -12,6 +12,7 @@ ImageArray = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
 Shape = tuple[int, ...]
+FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 # Of float16, as bits.
 _INFINITY, _MINUS_INFINITY = 0x7C00, 0xFC00

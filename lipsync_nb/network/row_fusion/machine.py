@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -132,14 +132,16 @@ def _emit_driver(module: ir.Module, functions: Sequence[ir.Function]) -> None:
     b.ret_void()
 
 
+def _target_machine(**options: Any) -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(**options)
+
+
 def _optimise(
     kernels: Sequence[Kernel], target: Target
 ) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3
-    )
+    machine = _target_machine(cpu=target.cpu, features=target.features, opt=3)
     parsed = llvm.parse_assembly(str(_emit(kernels, target)))
     parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -163,10 +165,7 @@ def _machine_code(
 
 
 def _linked(files: dict[str, bytes]) -> tuple[llvm.ExecutionEngine, int]:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(files[_OBJECT]))
     engine.finalize_object()
     address = engine.get_function_address("run")

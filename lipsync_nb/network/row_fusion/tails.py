@@ -21,13 +21,13 @@ from lipsync_nb.network.row_fusion.kernels import (
     StretchRow,
     WidenRow,
 )
+from lipsync_nb.types.arrays import FLOAT32, UINT8
 
 SMALLEST_ROWS = 64
 PADDING = 16
 ZERO_ROW = -1
 _PICTURE_CHAIN = ("Transpose", "Cast", "Mul", "Sigmoid")
 Array = np.ndarray
-_FLOAT, _BYTE = np.dtype(np.float32), np.dtype(np.uint8)
 
 
 class WeightsError(NetworkError):
@@ -47,7 +47,7 @@ class Rows:
     height: int
     width: int
     given: bool = False
-    dtype: np.dtype = _FLOAT
+    dtype: np.dtype = FLOAT32
 
     @property
     def stride(self) -> int:
@@ -164,7 +164,8 @@ class _Reader:
         if node.op_type == "Conv":
             return self._is_pointwise(node) or self._is_depthwise(node)
         if node.op_type == "Add":
-            return all(self._shape(name) == shape for name in node.input) or self._is_widening(node)
+            is_sum = all(self._shape(name) == shape for name in node.input)
+            return is_sum or self._packed(node) is not None
         return node.op_type == "Relu" or (node.op_type == "Resize" and _is_linear(node))
 
     def _packed(self, node: onnx.NodeProto) -> tuple[str, str, str] | None:
@@ -180,9 +181,6 @@ class _Reader:
         ends = {self._shape(name) for name in (step, low)} == {(channels, 1, 1)}
         is_packed = is_bytes and ends and self._shape(levels) == self._shape(node.output[0])
         return (levels, step, low) if is_packed else None
-
-    def _is_widening(self, node: onnx.NodeProto) -> bool:
-        return self._packed(node) is not None
 
     def picture(self, name: str) -> None:
         """The end of the network: a convolution to three channels, and what makes bytes of it."""
@@ -238,7 +236,8 @@ class _Reader:
     def _widened(self, name: str, packed: tuple[str, str, str]) -> Rows:
         """Rows of a tensor that is given packed."""
         out = Rows(name, *self._shape(name))
-        levels, step, low = (self._input(part) for part in packed)
+        levels = self._input(packed[0], UINT8)
+        step, low = (self._input(part) for part in packed[1:])
         kernel = WidenRow(out.channels, out.width, levels.stride, out.stride)
         always = np.zeros(out.height, np.int64)
         ends = {"a0": Source(step, always), "a1": Source(low, always)}
@@ -341,13 +340,12 @@ class _Reader:
         self.steps.append(Step(kernel, out, sources, weights))
         return out
 
-    def _input(self, name: str) -> Rows:
+    def _input(self, name: str, dtype: np.dtype = FLOAT32) -> Rows:
         kind = self._types.get(name)
         shape = self._shape(name)
-        is_byte = kind is not None and kind.elem_type == TensorProto.UINT8
-        if kind is None or not (is_byte or kind.elem_type == TensorProto.FLOAT) or not all(shape):
-            raise NetworkError(f"{name!r} is not a float32 picture of known size.")
-        dtype = _BYTE if is_byte else _FLOAT
+        wanted = helper.np_dtype_to_tensor_dtype(dtype)
+        if kind is None or kind.elem_type != wanted or not all(shape):
+            raise NetworkError(f"{name!r} is not a {dtype} picture of known size.")
         self.inputs[name] = Rows(name, *shape, given=True, dtype=dtype)
         return self.inputs[name]
 

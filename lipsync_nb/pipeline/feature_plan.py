@@ -10,8 +10,8 @@ from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import IndexArray
 
 # Milliseconds of one core, on two cores of an AMD EPYC 9004 with the network at full width: its
-# picture half takes 34 ms for 1.6 GMAC; fresh memory and packing take 5 ms for 4.9 MB.
-_MS_PER_GMAC = 21.0
+# picture half takes 34 ms for 1.2 GMAC; fresh memory and packing take 5 ms for 4.9 MB.
+_MS_PER_GMAC = 28.0
 _MS_PER_MB = 1.0
 
 

@@ -11,6 +11,12 @@ from .config.presets import PRESETS as PRESETS
 from .config.presets import preset as preset
 from .config.render_config import RenderConfig as RenderConfig
 from .errors import LipsyncError as LipsyncError
+from .experiments.clip_quality import quality_report as quality_report
+from .footage.preparing import prepare_avatar as prepare_avatar
+from .inspection.inspecting import inspect as inspect
+from .many.batch import render_many as render_many
+from .many.jobs import ClipJob as ClipJob
+from .many.jobs import read_jobs as read_jobs
 from .notebook.report import write_report as write_report
 from .pipeline.audio_features import load_speech as load_speech
 from .pipeline.frame_trace import FrameTracer as FrameTracer
@@ -18,11 +24,13 @@ from .pipeline.render import FrameStream as FrameStream
 from .pipeline.render import RenderResult as RenderResult
 from .pipeline.render import iter_frames as iter_frames
 from .pipeline.render import render as render
+from .pipeline.streaming import stream as stream
 from .pipeline.timing import Timings as Timings
 from .types.records import Frame as Frame
 from .types.records import ModelSpec as ModelSpec
 from .types.records import Progress as Progress
 from .types.records import Speech as Speech
+from .widgets.playing import play as play
 from .widgets.studio import Studio as Studio
 
 __version__: str

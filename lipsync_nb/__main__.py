@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from .cli import experiments, rendering
+from .cli import batches, experiments, exporting, inspecting, preparing, quality, rendering
 from .cli.running import run_command
 
 
@@ -27,7 +27,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version("lipsync_nb"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     rendering.add_commands(commands)
+    batches.add_commands(commands)
     experiments.add_commands(commands)
+    exporting.add_commands(commands)
+    preparing.add_commands(commands)
+    inspecting.add_commands(commands)
+    quality.add_commands(commands)
     return parser
 
 

@@ -27,6 +27,10 @@ class BenchmarkError(LipsyncError, ValueError):
     """A benchmark was asked for nothing, or its file is not usable."""
 
 
+class BatchError(LipsyncError, ValueError):
+    """A table of jobs, or a job, is not usable, or the workers are gone."""
+
+
 class RegressionError(LipsyncError, AssertionError):
     """What was made is not what it ought to be."""
 

@@ -659,7 +659,7 @@ GENERATORS = [
             "integers out": (generator(broken.generator_of(kinds=BYTES_OUT)), NO_NETWORK),
             "says another output": (
                 generator(broken.generator_of(output=["N", 1, 320, 320])),
-                "found output",
+                r"and output \[N, 1, 320, 320\], expected .* as SyncTalk_2D 328 has",
             ),
             "gives NaN": (generator(broken.generator_of(np.nan)), "gives NaN or infinity"),
             "gives infinity": (generator(broken.generator_of(np.inf)), "gives NaN or infinity"),

@@ -44,6 +44,11 @@ def tiny_networks(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     return paths
 
 
+def tiny_generator(seed: int = 0) -> bytes:
+    """The generator of `tiny_networks`."""
+    return _tiny_models(seed)[0]
+
+
 @functools.cache
 def _tiny_models(seed: int) -> tuple[bytes, bytes]:
     """Both networks, tuned so that one feature row too early or late changes many pixels."""

@@ -1,6 +1,7 @@
 """Frames of the package against those of the plain walk."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 
 import numpy as np
 import plain_walk
@@ -11,6 +12,7 @@ from lipsync_nb.types.arrays import ImageArray
 TOLERANCE = 1
 # Features in 8 bits may let this share of the values differ by one more than that.
 PACKED_SHARE = 1e-3
+RATE = Fraction(25)
 
 
 def plain_render(
@@ -30,15 +32,17 @@ def assert_same(
     reference: list[ImageArray],
     tolerance: int = TOLERANCE,
     share: float = 0.0,
+    fps: Fraction = RATE,
 ) -> None:
     """Fail where a frame is out of order, or differs by more than the tolerance of 255.
 
     Args:
         share: of a frame's values that may differ by one more.
+        fps: that the frames' times are of.
     """
     for count, (frame, expected) in enumerate(zip(frames, reference, strict=True)):
         assert frame.index == count
-        assert frame.time_seconds == count / 25
+        assert frame.time_seconds == float(count / fps)
         difference = np.abs(frame.data.astype(int) - expected.astype(int))
         over = np.mean(difference > tolerance)
         found = f"frame {count} differs by {difference.max()}, {over:.2%} by over {tolerance}"

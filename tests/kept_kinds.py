@@ -13,7 +13,8 @@ from builders import write_synctalk_avatar
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.session import SESSION
-from lipsync_nb.experiments import tuning
+from lipsync_nb.experiments import tuned as tuned_files
+from lipsync_nb.experiments.runs import Spread
 from lipsync_nb.system.background import wait_for_background
 
 Pictures = list[np.ndarray]
@@ -44,7 +45,7 @@ def rendered(folder: Path, feature_cache: str) -> Pictures:
 
 def tuned(_: Path) -> Pictures:
     """Of a tuning that is not there, or out of reach, or damaged: the defaults; no pictures."""
-    assert tuning.last_tuned() == lnb.RenderConfig() != TUNED
+    assert tuned_files.last_tuned() == lnb.RenderConfig() != TUNED
     return []
 
 
@@ -119,6 +120,6 @@ def made_in(root: Path) -> Made:
     """An avatar in a folder, and its caches in ``cache`` there, where the environment puts them."""
     folder = write_synctalk_avatar(root / "person", NUM_FRAMES)
     expected = {kind: entry.use(folder) for kind, entry in KINDS.items()}
-    speeds = {"fast": tuning.Spread(3, 2, 4)}
-    tuning._remember("last", tuning.Tuned(TUNED, speeds, 1.0, {}))
+    figures = {"fast": Spread(3, 2, 4)}
+    tuned_files.remember("last", tuned_files.Tuned(TUNED, figures, 1.0, {}))
     return Made(folder, root / "cache", expected)

@@ -106,7 +106,7 @@ def test_features_that_take_more_memory_than_there_is_are_refused() -> None:
     """The samples are a view of one number, so that only the features would take memory."""
     speech = Speech(samples=noise(3200))
     object.__setattr__(speech, "samples", np.broadcast_to(np.float32(0.1), 10**13))
-    with pytest.raises(SpeechError, match=r"frames take \d+ MiB of memory, .*max_frames"):
+    with pytest.raises(SpeechError, match=r"rows take \d+ MiB of memory, .*max_frames"):
         speech_features(speech, PlainEncoder())
 
 
@@ -162,7 +162,7 @@ def test_speech_that_is_too_short(tmp_path: Path) -> None:
         load_speech(tmp_path / "s.wav")
 
 
-@pytest.mark.parametrize("shape", [(5, 100), (512,), (0, 512), (2, 3, 512)])
+@pytest.mark.parametrize("shape", [(512,), (0, 512), (5, 0), (2, 3, 0)])
 def test_feature_track_of_another_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "t.npy", np.zeros(shape, np.float32))
     with pytest.raises(SpeechError, match=r"t\.npy: found .*expected float \[n, 512\]"):

@@ -70,7 +70,7 @@ def test_only_the_box_changes_and_its_ring_stays(synctalk_folder: Path) -> None:
         ("batch_size", True, "found True, expected a whole number"),
         ("n_jobs", 0, "n_jobs: found 0"),
         ("n_jobs", -2, "expected at least -1"),
-        ("order", "random", "found 'random', expected one of pingpong, index"),
+        ("order", "random", "found 'random', expected one of pingpong, loop, index, once"),
         ("provider", "tpu", "expected one of auto, cpu, cuda"),
         ("jpeg_quality", 101, "expected at most 100"),
     ],

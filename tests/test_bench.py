@@ -2,7 +2,9 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from comparison import PACKED_SHARE, assert_same
 
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
-from lipsync_nb.avatar.session import SESSION
+from lipsync_nb.avatar.session import SESSION, Session
 from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.errors import BenchmarkError, ConfigError
+from lipsync_nb.experiments import benchmarks
 from lipsync_nb.experiments.baselines import ORIGIN_STAGES, render_origin
 from lipsync_nb.experiments.benchmarks import Meter
 from lipsync_nb.experiments.runs import Benchmark, Run, Spread
@@ -215,6 +218,26 @@ def test_template_video_is_reopened_for_every_frame(
         assert template.frames[2].mean() < before.mean() / 2
     finally:
         video.write_bytes(kept)
+
+
+def test_contenders_keep_what_they_opened(
+    avatar: lnb.Avatar, speech: lnb.Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whose templates and features differ do not drive out each other's, turn by turn."""
+    puts: list[object] = []
+
+    class Recorded(Session):
+        def put(self, *args: Any) -> None:
+            puts.append(args[1])
+            super().put(*args)
+
+    monkeypatch.setattr(benchmarks, "Session", Recorded)
+    base = lnb.RenderConfig(feature_cache="on", feature_files=False, cache="memory")
+    configs = {"i420": base, "bgr": replace(base, pixels="bgr", feature_dtype="float32")}
+    lnb.experiments.benchmark(
+        avatar, speech, configs, repeats=2, max_frames=4, measure_inference=False
+    )
+    assert sorted(puts) == ["features"] * 2 + ["template"] * 2
 
 
 def test_short_runs_keep_features(avatar: lnb.Avatar, speech: lnb.Speech) -> None:

@@ -4,11 +4,15 @@ import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import nbformat
+import numpy as np
 import pytest
-from notebook_runs import run_notebook
+from drawn_faces import clip_of, face_clip, square_at
+from reopening import plays
 
+import lipsync_nb as lnb
+from tools.benchmarks.live import choose
 from tools.lab import Lab, Page, browse, chromium, open_notebook, run_all, serve
 
 ROOT = Path(__file__).parents[1]
@@ -18,12 +22,8 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no Playwright here"),
 ]
 STUDIO = ".lipsync-studio"
-# Each with its parameters, and whether it shows pictures beside its videos.
-EXPORTED: dict[str, tuple[dict[str, Any], bool]] = {
-    "01_quickstart": ({"max_frames": 30}, True),
-    "02_from_2_to_41_fps_and_beyond": ({"max_frames": 12, "repeats": 1}, False),
-    "05_inside_a_frame": ({"frame": 8}, True),
-}
+FINISHED = f"{STUDIO} .lipsync-finished video"
+STEP = f"{STUDIO} .lipsync-step"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def lab(folder: Path) -> Iterator[Lab]:
 
 
 def open_tab(page: Page, name: str) -> None:
-    page.page.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('{name}')")
+    page.page.click(f"{STUDIO} .lipsync-pages button:text-is('{name}')")
 
 
 def own_errors(page: Page) -> list[str]:
@@ -55,8 +55,9 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
         shown = page.page
         shown.wait_for_selector(STUDIO, timeout=30_000)
 
-        shown.locator(f"{STUDIO} select").filter(has_text="baseline").select_option("batched")
-        run, cancel = (shown.locator(f"{STUDIO} button:has-text('{n}')") for n in ("Run", "Cancel"))
+        choose(page, "baseline", "batched")
+        titles = ("Render the speech", "Stop rendering")
+        run, cancel = (shown.locator(f"{STUDIO} button[title^='{t}']") for t in titles)
         run.click()
         live = shown.locator(f"{STUDIO} img.widget-image").first
         live.wait_for(state="visible", timeout=30_000)
@@ -69,28 +70,22 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
         shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=1000)
         assert not (folder / "studio.mp4").exists()
 
-        shown.locator(f"{STUDIO} select").filter(has_text="baseline").select_option("engine")
-        shown.wait_for_selector(f"{STUDIO} button:has-text('Run'):not([disabled])")
+        choose(page, "baseline", "engine")
+        shown.wait_for_selector(f"{STUDIO} button[title^='Render']:not([disabled])")
         run.click()
-        video = shown.locator(f"{STUDIO} video")
+        video = shown.locator(FINISHED)
         video.wait_for(state="visible", timeout=120_000)
         assert (folder / "studio.mp4").stat().st_size > 100_000
-        plays(page, f"{STUDIO} video")
+        plays(page.page, FINISHED)
 
         open_tab(page, "Frames")
-        picture = shown.locator(f"{STUDIO} img.widget-image:visible")
-        picture.wait_for()
-        before = picture.get_attribute("src")
-        shown.locator(f"{STUDIO} .widget-slider:visible .noUi-handle").first.focus()
-        for _ in range(5):
-            shown.keyboard.press("ArrowRight")
-        changed(page, before)
-        before = picture.get_attribute("src")
-        shown.locator(f"{STUDIO} button:text-is('wipe')").click()
-        changed(page, before)
+        looks_at_frames(page)
 
+        open_tab(page, "Inspect")
+        shown.locator(f"{STUDIO} button[title^='Look at frames']:visible").click()
+        shown.wait_for_selector(f"{STUDIO} >> text=It has what it needs to talk", timeout=60_000)
         open_tab(page, "Timing")
-        shown.wait_for_selector(f"{STUDIO} svg text >> text=inference", timeout=10_000)
+        shown.wait_for_selector(f"{STUDIO} img.chart[alt*='inference']", timeout=10_000)
         open_tab(page, "Frame trace")
         shown.wait_for_selector(f"{STUDIO} >> text=prediction of the network", timeout=10_000)
         runs_again(page)
@@ -103,52 +98,73 @@ def runs_again(page: Page) -> None:
     shown = page.page
     shown.locator(f".jp-CodeCell:has({STUDIO}) .jp-InputArea-editor").click()
     shown.keyboard.press("Control+Enter")
-    shown.wait_for_selector(f"{STUDIO} video", state="detached", timeout=10_000)
+    shown.wait_for_selector(FINISHED, state="detached", timeout=10_000)
     shown.wait_for_selector(f"{STUDIO} >> text=the video appears here", timeout=10_000)
     assert shown.locator(STUDIO).count() == 1
 
 
-def changed(page: Page, before: str | None) -> None:
-    page.page.wait_for_function(
-        "([selector, before]) => [...document.querySelectorAll(selector)]"
-        ".some(e => e.offsetParent && e.src !== before)",
-        arg=[f"{STUDIO} img.widget-image", before],
-    )
+def looks_at_frames(page: Page) -> None:
+    """Frames are gone through by their slider, and shown in another way."""
+    shown = page.page
+    picture = f"() => document.querySelector('{STEP} canvas').toDataURL()"
+    shown.wait_for_selector(f"{STEP}[data-shown=still]", timeout=30_000)
+    before = shown.evaluate(picture)
+    shown.locator(f"{STEP} input").focus()
+    for _ in range(5):
+        shown.keyboard.press("ArrowRight")
+    shown.wait_for_selector(f"{STEP}[data-frame='5'][data-shown=still]", timeout=30_000)
+    after = shown.evaluate(picture)
+    assert after != before
+    shown.locator(f"{STUDIO} button:text-is('wipe')").click()
+    shown.wait_for_function(f"(before) => ({picture})() !== before", arg=after)
 
 
-def plays(page: Page, selector: str) -> None:
-    """A video has picture and sound, and its time advances."""
-    state = page.page.evaluate(
-        """async (selector) => {
-            const videos = [...document.querySelectorAll(selector)];
-            const video = videos[videos.length - 1];
-            video.muted = false;
-            await video.play();
-            await new Promise(done => setTimeout(done, 1500));
-            const heard = video.webkitAudioDecodedByteCount;
-            return [video.readyState, video.currentTime, video.videoWidth, heard];
-        }""",
-        selector,
-    )
-    ready, seconds, width, heard = state
-    assert ready >= 2
-    assert seconds > 0.2
-    assert width == 1280
-    assert heard > 0
+SQUARE = ".lipsync-square"
 
 
-@pytest.mark.parametrize("name", EXPORTED)
-def test_exported_html_stands_alone(name: str, tmp_path: Path) -> None:
-    report = tmp_path / "page.html"
-    parameters, has_pictures = EXPORTED[name]
-    run_notebook(ROOT / "notebooks" / f"{name}.ipynb", tmp_path, parameters, report)
+def test_a_square_drawn_by_hand_becomes_an_avatar(lab: Lab, folder: Path) -> None:
+    clip_of(folder / "clip", face_clip(12))
+    code = 'import lipsync_nb as lnb\nlnb.widgets.FootagePanel("clip", "drawn")'
+    cells = [nbformat.v4.new_code_cell(code)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(book, folder / "footage.ipynb")
     with browse() as page:
-        page.page.goto(f"file://{report}")
-        page.page.wait_for_selector("video")
-        assert page.page.locator("svg").count() >= 2
-        assert page.page.locator("table").count() >= 1
-        loaded = page.page.evaluate(
-            "() => [...document.images].map(i => i.complete && i.naturalWidth > 0)"
-        )
-        assert set(loaded) == ({True} if has_pictures else set())
-        plays(page, "video")
+        open_notebook(page, lab, "footage.ipynb")
+        run_all(page)
+        shown = page.page
+        button = "button:has-text('{}'):not([disabled])".format
+        shown.locator(button("Open")).click()
+        picture = shown.locator(f"{SQUARE} img")
+        picture.wait_for(state="visible", timeout=30_000)
+        area = picture.bounding_box()
+        assert area is not None
+        scale = area["width"] / 320
+        x1, y1, x2, _ = square_at(0)
+        corner = area["x"] + x1 * scale, area["y"] + y1 * scale
+        side = (x2 - x1) * scale
+        # Drawn too small, moved, resized by its handle; then by a pixel to and fro.
+        drag(page, corner, (side / 2, side / 2))
+        drag(page, (corner[0] + side / 4, corner[1] + side / 4), (20, 10))
+        drag(page, (corner[0] + side / 4 + 20, corner[1] + side / 4 + 10), (-20, -10))
+        drag(page, (corner[0] + side / 2, corner[1] + side / 2), (side / 2, side / 2))
+        for key in ("ArrowRight", "ArrowLeft", "+", "-"):
+            shown.keyboard.press(key)
+        shown.locator(button("Track")).click()
+        shown.wait_for_selector("text=press Prepare", timeout=30_000)
+        shown.locator(button("Prepare")).click()
+        shown.wait_for_selector("text=12 frames of 320x240", timeout=30_000)
+        assert own_errors(page) == []
+        assert page.outside == []
+    avatar = lnb.load_avatar(folder / "drawn")
+    found = np.array([box.corners for box in avatar.boxes])
+    assert np.abs(found - [square_at(i) for i in range(12)]).max() < 6
+
+
+def drag(page: Page, start: tuple[float, float], by: tuple[float, float]) -> None:
+    mouse = page.page.mouse
+    mouse.move(*start)
+    mouse.down()
+    mouse.move(start[0] + by[0] / 2, start[1] + by[1] / 2)
+    mouse.move(start[0] + by[0], start[1] + by[1])
+    mouse.up()

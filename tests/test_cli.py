@@ -29,7 +29,7 @@ def test_render(
     assert str(out) in done.stdout
     assert "inference" in done.stdout
     lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip()]
-    bar = re.compile(r" *\d+%\|.*\| \d+/\d+ \[.*frame.*\]")
+    bar = re.compile(r" *\d+%\|.*\| \d+/\d+ \[.*frame.*\] *")
     assert [line for line in lines if not bar.fullmatch(line)] == []
     assert f"{len(reference)}/{len(reference)} " in lines[-1]
     with av.open(str(out)) as container:
@@ -71,11 +71,12 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0
     named = set(re.findall(r"(?<![\w-])--[\w-]+", capsys.readouterr().out))
     options = {f"--{field.name.replace('_', '-')}" for field in fields(RenderConfig)}
-    assert options | {"--generator", "--audio-encoder", "--help"} <= named
+    others = {"--generator", "--audio-encoder", "--box", "--family", "--fps", "--help"}
+    assert options | others <= named
     # A switch has its opposite, and nothing else is named.
     switches = {f.name for f in fields(RenderConfig) if isinstance(f.default, bool)}
     opposites = {f"--no-{name.replace('_', '-')}" for name in switches}
-    assert named == options | opposites | {"--generator", "--audio-encoder", "--help"}
+    assert named == options | opposites | others
 
 
 def test_a_preview_is_the_beginning_of_the_whole(tmp_path: Path, synctalk_folder: Path) -> None:
@@ -97,3 +98,39 @@ def test_a_sentence_stays_one_line_whatever_is_in_a_name(tmp_path: Path) -> None
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert r"a\nb\x1b[31m\u2028c" in done.stderr
+
+
+NO_HANDLES = """
+import argparse, importlib.machinery, importlib.util, resource
+from pathlib import Path
+from lipsync_nb.cli.running import run_command
+
+library = next(Path(importlib.util.find_spec("cv2").origin).parent.glob("cv2*.so"))
+name = "a_library"
+loader = importlib.machinery.ExtensionFileLoader(name, str(library))
+spec = importlib.util.spec_from_loader(name, loader)
+
+def load(options):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    importlib.util.module_from_spec(spec)
+
+parser = argparse.ArgumentParser()
+parser.set_defaults(run=load)
+raise SystemExit(run_command(parser, [], is_last=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_library_that_cannot_be_loaded_for_want_of_handles_is_a_sentence() -> None:
+    """It is an ImportError then, without a number."""
+    command = [sys.executable, "-c", NO_HANDLES]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "lipsync-nb: the system: Too many open files.\n")
+
+
+def test_a_module_that_is_not_there_stays_an_error() -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))"
+    command = [sys.executable, "-c", NO_HANDLES.replace(limit, "import no_such_module")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ModuleNotFoundError: No module named 'no_such_module'\n")

@@ -18,9 +18,12 @@ BASES: dict[str, dict[str, Any]] = {
     "int8_layers": {"precision": "int8"},
     "max_frames": {"max_frames": 2},
 }
-VALUES: dict[str, Any] = {"feature_cache": "off", "feature_cache_mb": 0, "max_frames": 0}
-# It chooses among frames where features of a few fit, and a megabyte holds all of this network's.
-UNSEEN_HERE = {"order"}
+VALUES: dict[str, Any] = {
+    "feature_cache": "off", "feature_cache_mb": 0, "max_frames": 0, "compositing": "network",
+    "silence_threshold_db": -40,
+}  # fmt: skip
+# They choose among frames where features of a few fit, and a megabyte holds all of this network's.
+UNSEEN_HERE = {"order", "start_frame"}
 
 
 def another(option: Field[Any]) -> Any:
@@ -60,13 +63,13 @@ def test_fields_say_what_is_kept_for_them(
 
 
 def test_sweeps_know_all_fields_but_those_of_a_measurement() -> None:
-    assert set(FIELDS) - set(swept_fields()) == {"max_frames", "warmup"}
+    assert set(FIELDS) - set(swept_fields()) == {"max_frames", "warmup", "resume"}
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_says_what_it_is(name: str) -> None:
     metadata = FIELDS[name].metadata
     assert len(metadata["help"]) > 15
-    assert metadata["group"] in ("speed", "network", "template", "output")
+    assert metadata["group"] in ("speed", "network", "template", "mouth", "output")
     with pytest.raises(ConfigError, match=f"^{name}: found"):
         lnb.RenderConfig(**{name: object()})

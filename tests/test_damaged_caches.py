@@ -15,7 +15,7 @@ from kept_kinds import KINDS, TUNED, Made, lines_of, place_of
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.session import SESSION
-from lipsync_nb.experiments import tuning
+from lipsync_nb.experiments.tuned import last_tuned
 
 
 def _damages(kind: str) -> dict[str, Damage]:
@@ -61,7 +61,7 @@ def test_damage_is_one_line_and_made_good(
 
 def test_a_tuning_that_is_whole_is_used(cache: Path) -> None:
     assert place_of(cache, "tuned last.json").is_file()
-    assert tuning.last_tuned() == TUNED
+    assert last_tuned() == TUNED
 
 
 # What is not ours to remove stays, and nothing is kept.

@@ -12,7 +12,7 @@ from comparison import assert_same
 
 import lipsync_nb as lnb
 from lipsync_nb.experiments.runs import Benchmark, Run
-from lipsync_nb.notebook import charts, displays
+from lipsync_nb.notebook import charts, playable
 from lipsync_nb.pipeline.frame_trace import FrameTracer
 from lipsync_nb.pipeline.timing import StageRow, Timings
 from lipsync_nb.types.arrays import ImageArray
@@ -39,7 +39,7 @@ def bundle_of(thing: object) -> dict[str, str]:
 
 THINGS: dict[str, tuple[Callable[..., object], list[str]]] = {
     "avatar": (lambda a, s, r: a, ["Avatar person", "5 of 320x240", "<img"]),
-    "speech": (lambda a, s, r: s, ["tone.wav", "<polygon", "<audio", "mel spectrogram"]),
+    "speech": (lambda a, s, r: s, ["tone.wav", 'alt="waveform', "<audio", "mel spectrogram"]),
     "features": (
         lambda a, s, r: lnb.Speech(features=np.eye(40, 512, dtype=np.float32)),
         ["40 feature rows", "<img"],
@@ -47,9 +47,12 @@ THINGS: dict[str, tuple[Callable[..., object], list[str]]] = {
     "config": (lambda a, s, r: lnb.RenderConfig(batch_size=7), ["<b>7</b>", "default 0", "crf"]),
     "result": (
         lambda a, s, r: r,
-        ["<video", "video/mp4", "inference", "12 frames", "feature cache"],
+        ["<video", "poster=", "video/mp4", "inference", "12 frames", "Settings: max_frames=12"],
     ),
-    "timings": (lambda a, s, r: r.timings, ["<svg", "composite", "p95", "steady"]),
+    "timings": (
+        lambda a, s, r: r.timings,
+        ['class="chart"', "milliseconds a frame by stage: this run", "composite", "p95", "steady"],
+    ),
     "benchmark": (lambda a, s, r: runs(), ["FPS", "2 &lt;many&gt;", "low-high"]),
     "inside": (lambda a, s, r: FrameTracer(a, s)[3], ["Output frame 3", "prediction", "masked R"]),
 }
@@ -76,7 +79,7 @@ def test_things_show_themselves(
 def test_a_large_video_is_named_and_not_shown(
     result: lnb.RenderResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(displays, "INLINE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(playable, "INLINE_LIMIT_BYTES", 1000)
     html = bundle_of(result)["text/html"]
     assert "<video" not in html
     assert "over the 0 MB that are shown inline" in html
@@ -86,7 +89,7 @@ def test_a_folder_of_frames_is_a_contact_sheet(
     avatar: lnb.Avatar, speech: lnb.Speech, tmp_path: Path
 ) -> None:
     made = lnb.render(avatar, speech, tmp_path / "frames", lnb.RenderConfig(max_frames=5))
-    assert bundle_of(made)["text/html"].count("<figure>") == 5
+    assert bundle_of(made)["text/html"].count("<figure") == 5
     for file in made.path.iterdir():
         file.unlink()
     made.path.rmdir()
@@ -107,7 +110,8 @@ def test_timeline_shows_what_overlaps_in_lanes() -> None:
         timings.add("inference", start + i, start + i + 0.9, 4)
     timings.finish(16)
     svg = charts.timeline(timings, 2.0)
-    assert svg.count("<rect") == 2
+    # Two spans, and the colour's key.
+    assert svg.count("<rect") == 3
     assert "main" in svg
     assert "No work" in charts.timeline(Timings())
 

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import grimp
 import pytest
-from builders import write_synctalk_avatar
+from builders import template_frames, write_synctalk_avatar, write_video
+from family_networks import family_generator
 
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import _parser, main
+from lipsync_nb.types.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,6 +53,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(speech, tmp_path / f"hello{speech.suffix}")
     shutil.copy(speech, tmp_path / "hello.mp3")
     write_synctalk_avatar(tmp_path / "person")
+    write_video(tmp_path / "me.mp4", template_frames(6))
+    (tmp_path / "wav2lip.onnx").write_bytes(family_generator(FAMILIES["wav2lip-96"]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -63,7 +67,7 @@ def test_examples_run(name: str, place: Path, capsys: pytest.CaptureFixture[str]
 
 def test_pages_that_tell_of_use_have_examples() -> None:
     without = {"CONTRIBUTING.md", "docs/architecture.md", "docs/dependencies.md", "docs/faults.md",
-               "docs/int8.md"}  # fmt: skip
+               "docs/int8.md", "docs/live.md", "docs/where-it-runs.md"}  # fmt: skip
     assert set(DOCUMENTS) - set(WITH_EXAMPLES) == without
     assert len(examples(DOCUMENTS["docs/row-programs.md"])) == 3
 
@@ -99,17 +103,28 @@ def test_commands_have_these_options(name: str, capsys: pytest.CaptureFixture[st
 
 
 def test_commands_of_the_readme_run(place: Path) -> None:
-    """With the avatar and the speech that are here in place of the words in capitals."""
-    known = {"AVATAR": "person", "SPEECH": "hello.mp3"}
-    ran = 0
+    """With the files that are here in place of the words in capitals."""
+    (place / "clips.csv").write_text("avatar,speech,out\nperson,hello.mp3,clip.mp4\n")
+    known = {"AVATAR": "person", "SPEECH": "hello.mp3", "CLIPS.csv": "clips.csv"}
+    more = {
+        "prepare": ["--box", "90,60,170,140"],
+        "inspect": [],
+        "render": ["--max-frames", "3"],
+        "batch": ["--max-frames", "3"],
+    }
+    ran = []
     for call in commands(DOCUMENTS["README.md"].read_text(encoding="utf-8")):
-        words = [known.get(word, word) for word in shlex.split(call)[1:]]
-        if words[0] == "render":
-            assert main([*words, "--max-frames", "3"]) == 0, call
-            ran += 1
-    assert ran >= 2
+        command, *words = shlex.split(call)[1:]
+        if command not in more:
+            continue
+        names = {"VIDEO.mp4": "me.mp4", "AVATAR": "mine"} if command == "prepare" else known
+        words = [names.get(word, word) for word in words]
+        assert main([command, *words, *more[command]]) == 0, call
+        ran.append(command)
+    assert set(ran) == set(more)
     assert (place / "OUT.mp4").is_file()
-    assert len(list((place / "FRAMES").glob("*.png"))) == 3
+    assert (place / "clip.mp4").is_file()
+    assert len(list((place / "mine" / "full_body_img").iterdir())) == 6
 
 
 def tool_calls(text: str) -> list[tuple[str, list[str]]]:
@@ -154,7 +169,7 @@ def test_files_are_there(name: str) -> None:
 
 
 # Files and folders of avatars and of caches.
-AVATARS = ("full_body_img", "landmarks", "cache", "models", "checkpoint", "tuned", "~")
+AVATARS = ("full_body_img", "landmarks", "masks", "cache", "models", "checkpoint", "tuned", "~")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -252,7 +267,7 @@ def test_modules_are_in_their_rooms() -> None:
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
     text = DOCUMENTS["README.md"].read_text(encoding="utf-8")
-    assert len(text.split()) < 660
+    assert len(text.split()) < 710
     assert set(DOCUMENTS) - {"README.md"} <= set(re.findall(r"\]\(([\w./-]+\.md)\)", text))
 
 

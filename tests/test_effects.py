@@ -75,7 +75,7 @@ folder, sound, out = sys.argv[1:]
 before = state()
 import lipsync_nb as lnb
 compare("import", before, state())
-import av.logging, cv2, joblib, llvmlite.binding, numpy, onnx, onnxruntime.quantization
+import av.logging, cv2, filelock, joblib, llvmlite.binding, numpy, onnx, onnxruntime.quantization
 import onnxruntime.transformers.float16, soxr
 logging.getLogger().setLevel(logging.DEBUG)
 warnings.simplefilter("error", DeprecationWarning)

@@ -1,6 +1,5 @@
 """The story, precisions, tuning, profile and memory: what they are made of; never a speed."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,12 +12,10 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
 from lipsync_nb.errors import BenchmarkError, ConfigError, NetworkError, OutputError
-from lipsync_nb.experiments import tuning
 from lipsync_nb.experiments.ablations import ORIGIN_FIGURES
 from lipsync_nb.experiments.precision import PrecisionRow
 from lipsync_nb.experiments.quality import Likeness, likeness, pearson, psnr_db
 from lipsync_nb.experiments.runs import Spread
-from lipsync_nb.system.kept_files import digest_of
 
 FRAMES = 6
 STEPS = ["baseline", "cached", "parallel", "engine"]
@@ -166,77 +163,6 @@ def test_likeness_of_known_pictures() -> None:
     assert pearson(np.zeros(4), np.arange(4.0)) == 0
 
 
-def test_tuning_searches_and_remembers(
-    avatar: lnb.Avatar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LIPSYNC_NB_CACHE", str(tmp_path))
-    monkeypatch.setattr(tuning, "TRIAL_FRAMES", FRAMES)
-    assert tuning.last_tuned() == lnb.RenderConfig()
-    base = lnb.RenderConfig(crf=30)
-    found = lnb.experiments.autotune(avatar, base=base)
-    assert found.config.crf == 30
-    assert found.seconds > 0
-    names = {tuning._name(config) for config in tuning.candidates(base, 2)}
-    assert set(found.speeds) == names
-    medians = [speed.median for speed in found.speeds.values()]
-    assert medians == sorted(medians, reverse=True)
-    again = lnb.experiments.autotune(avatar, base=base)
-    assert (again.seconds, again.config, again.speeds) == (0, found.config, found.speeds)
-    assert tuning.last_tuned() == found.config
-    assert "remembered" in str(again)
-    assert lnb.experiments.autotune(avatar, base=base, renew=True).seconds > 0
-
-
-def test_tuning_tries_streams_and_fusing() -> None:
-    """What the documents say it searches; the configuration's other fields are the base's."""
-    base = lnb.RenderConfig(crf=30)
-    found = tuning.candidates(base, 2)
-    assert len({tuning._name(config) for config in found}) == len(found)
-    assert {config.streams for config in found} == {0, 1}
-    assert {config.fuse for config in found} == {False, True}
-    assert {config.overlap for config in found} == {False, True}
-    assert {config.n_jobs for config in found} == {1, 2}
-    assert {config.batch_size for config in found} == {1, 2, 4, 8}
-    assert {config.crf for config in found} == {30}
-    unfused = tuning.candidates(replace(base, fuse=False), 1)
-    assert not any(config.fuse for config in unfused)
-    assert len({tuning._name(config) for config in unfused}) == len(unfused)
-
-
-def test_what_an_older_search_kept_is_found_anew(
-    avatar: lnb.Avatar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Without a word: warnings are errors here."""
-    monkeypatch.setenv("LIPSYNC_NB_CACHE", str(tmp_path))
-    monkeypatch.setattr(tuning, "TRIAL_FRAMES", FRAMES)
-    base = lnb.RenderConfig(crf=30)
-    lnb.experiments.autotune(avatar, base=base, seconds=1e-6)
-    assert tuning.last_tuned().crf == 30
-    kept = list(tmp_path.rglob("tuned/*.json"))
-    assert len(kept) == 2
-    for file in kept:
-        data = json.loads(file.read_text())
-        body = {name: data[name] for name in ("config", "speeds", "environment")}
-        older = {"kind": data["kind"], "version": data["version"], **body}
-        file.write_text(json.dumps({**older, "digest": digest_of(body)}))
-    assert tuning.last_tuned() == lnb.RenderConfig()
-    assert lnb.experiments.autotune(avatar, base=base, seconds=1e-6).seconds > 0
-    assert tuning.last_tuned().crf == 30
-
-
-def test_tuning_stops_in_time(
-    avatar: lnb.Avatar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("LIPSYNC_NB_CACHE", str(tmp_path))
-    monkeypatch.setattr(tuning, "TRIAL_FRAMES", FRAMES)
-    found = lnb.experiments.autotune(avatar, seconds=1e-6)
-    assert len(found.speeds) == 1
-    with pytest.raises(BenchmarkError, match="seconds: found 0"):
-        lnb.experiments.autotune(avatar, seconds=0)
-    with pytest.raises(NetworkError, match="found no generator"):
-        lnb.experiments.autotune(replace(avatar, generator=None))
-
-
 @pytest.mark.parametrize(
     ("config", "graph"),
     [
@@ -276,16 +202,23 @@ def test_memory_is_as_reckoned(avatar: lnb.Avatar) -> None:
         lnb.experiments.memory_table(avatar, frames=(0,))
 
 
-def test_memory_that_is_measured_is_what_was_reckoned(avatar: lnb.Avatar) -> None:
-    """In a new process: this one has memory that was freed, and is taken again."""
+@pytest.mark.parametrize(("name", "frames"), [("", 400), ("demo", 200)])
+def test_memory_that_is_measured_is_what_was_reckoned(
+    avatar: lnb.Avatar, name: str, frames: int
+) -> None:
+    """In a new process: this one has memory that was freed, and is taken again.
+
+    The demo's own frames, all decoded for it and let go, are as large as its template.
+    """
     program = (
         "import sys, lipsync_nb as lnb\n"
-        "table = lnb.experiments.memory_table(lnb.load_avatar(sys.argv[1]), frames=(400,))\n"
+        "avatar, frames = lnb.load_avatar(sys.argv[1]), int(sys.argv[2])\n"
+        "table = lnb.experiments.memory_table(avatar, frames=(frames,))\n"
         "for row in table.rows:\n"
         "    print(row.pixels, row.measured_bytes / row.estimate_bytes)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(avatar.path)],
+        [sys.executable, "-c", program, name or str(avatar.path), str(frames)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     shares = dict(line.split() for line in done.stdout.splitlines())

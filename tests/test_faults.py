@@ -65,7 +65,8 @@ class Scene:
 
     def command(self, speech: Path | None = None, *options: str, out: Path | None = None) -> str:
         words = [sys.executable, "-m", "lipsync_nb", "render", self.avatar]
-        words += [speech or self.short, out or self.out, *options]
+        # What is kept of long renders, on purpose, is a matter of test_resume.
+        words += [speech or self.short, out or self.out, "--resume", "off", *options]
         return shlex.join(str(word) for word in words)
 
     def start(self, script: str, **options: object) -> subprocess.Popen[str]:
@@ -461,7 +462,8 @@ def busy_kernel(restart: bool) -> Fault:
         client.wait_for_ready(timeout=60)
         client.execute(
             f"import lipsync_nb as lnb\nlnb.render(lnb.load_avatar({str(scene.avatar)!r}), "
-            f"lnb.load_speech({str(scene.long)!r}), {str(scene.out)!r})"
+            f"lnb.load_speech({str(scene.long)!r}), {str(scene.out)!r}, "
+            "lnb.RenderConfig(resume='off'))"
         )
         deadline = time.monotonic() + 60
         while not any(scene._sizes()):

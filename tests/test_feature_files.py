@@ -13,9 +13,12 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.session import SESSION
-from lipsync_nb.pipeline.feature_files import DATA_FILE, META_FILE
+from lipsync_nb.network.boundary import BoundaryTensor
+from lipsync_nb.pipeline.feature_cache import FeatureCache
+from lipsync_nb.pipeline.feature_files import DATA_FILE, META_FILE, FeatureFiles
 from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.system.cache_folders import FOLDER_BESIDE
+from lipsync_nb.system.kept_files import trusted_owners
 from lipsync_nb.types.records import FeatureDtype
 
 CONFIG = lnb.RenderConfig(max_frames=30, provider="cpu")
@@ -193,3 +196,51 @@ def test_a_budget_that_holds_some_frames_keeps_none_in_files(
 ) -> None:
     pictures_of(person, speech, replace(CONFIG, feature_cache_mb=1))
     assert not list((person / FOLDER_BESIDE).glob("features-*"))
+
+
+def test_pages_are_given_up_and_what_was_computed_stays(
+    first: Pictures, person: Path, speech: lnb.Speech
+) -> None:
+    """Frames of the files count as memory while they are read alone; those of no file stay."""
+    flipped(kept(person) / DATA_FILE, 100)
+    SESSION.clear()
+    stream = lnb.FrameStream(lnb.load_avatar(person), speech, CONFIG)
+    with pytest.warns(UserWarning, match="are damaged \\(those of frame 0\\)"):
+        pictures = [frame.data.copy() for frame in stream]
+    assert same(pictures, first)
+    features = stream.generator._features
+    frames = np.arange(features.capacity)
+    before = [array.copy() for array in features.gather(frames, {})]
+    assert features._computed == {0}
+    features.let_go(frames)
+    for one, other in zip(features.gather(frames, {}), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="counts pages on Linux")
+def test_pages_that_are_given_up_are_no_memory_of_this_process(tmp_path: Path) -> None:
+    tensor = BoundaryTensor("x", (1, 1024, 1024), np.dtype(np.uint8))
+    files = FeatureFiles(
+        (tmp_path,), trusted_owners(), "source", ("key",), (tensor,), 64, "features"
+    )
+    files.write([np.random.default_rng(0).integers(0, 256, (64, *tensor.shape), np.uint8)],
+                range(64))  # fmt: skip
+    cache = FeatureCache([tensor], np.arange(64), files)
+    peak = 0
+    for frame in range(64):
+        one = np.array([frame])
+        assert not len(cache.missing(one))
+        cache.gather(one, {})[0].sum()
+        cache.let_go(one)
+        peak = max(peak, resident_of(DATA_FILE))
+    assert cache.num_found == 64
+    # Two frames, and the pages between them.
+    assert 0 < peak < 3_000_000
+
+
+def resident_of(name: str) -> int:
+    """Bytes of a mapped file that count as this process's memory."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    place = next(k for k, line in enumerate(lines) if line.endswith(name))
+    rss = next(line for line in lines[place:] if line.startswith("Rss:"))
+    return 1024 * int(rss.split()[1]) + 1

@@ -155,7 +155,16 @@ def long_render(folder: Path, avatar: Path) -> subprocess.Popen[str]:
     """A render on the command line that would take minutes, once its partial file is there."""
     track = folder / "track.npy"
     np.save(track, np.zeros((100_000, 512), np.float32))
-    command = [sys.executable, "-m", "lipsync_nb", "render", str(avatar), str(track)]
+    command = [
+        sys.executable,
+        "-m",
+        "lipsync_nb",
+        "render",
+        "--resume",
+        "off",
+        str(avatar),
+        str(track),
+    ]
     process = subprocess.Popen(
         [*command, str(folder / "out" / "v.mp4")],
         stderr=subprocess.PIPE,

@@ -58,6 +58,9 @@ def test_it_shows_and_keeps_itself(measured: FirstClips, tmp_path: Path) -> None
     for name in NAMES:
         assert name in text
         assert name in html
+    assert "warm FPS" in text
+    once = FirstClips(tuple(replace(clip, warm_fps=0.0) for clip in measured.clips))
+    assert "warm FPS" not in str(once)
     ratio = measured.ratio("engine", "origin-parallel")
     one, two = measured.steady("engine")[0], measured.steady("origin-parallel")[0]
     assert ratio.low <= one.wall_seconds / two.wall_seconds <= ratio.high

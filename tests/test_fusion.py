@@ -14,10 +14,11 @@ from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.graphs import with_picture_output
 from lipsync_nb.network.inference import Session
 from lipsync_nb.network.preparation import prepare_halves, prepare_whole
-from lipsync_nb.network.row_fusion.emitter import host
+from lipsync_nb.network.row_fusion.emitter import fused_precisions, host
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.network.row_fusion.programs import RowProgram
-from lipsync_nb.network.row_fusion.tails import SMALLEST_ROWS, WeightsError, read_tail
+from lipsync_nb.network.row_fusion.steps import SMALLEST_ROWS, WeightsError
+from lipsync_nb.network.row_fusion.tails import read_tail
 from lipsync_nb.network.unet328 import MOBILE_CHANNELS, untrained_generator
 from lipsync_nb.types.records import FeatureDtype
 
@@ -221,13 +222,18 @@ def test_layers_of_other_kinds_stay_where_they_are(kind: str) -> None:
         FusedNetwork(stop(kind).SerializeToString(), open_session)
 
 
-@pytest.mark.parametrize("shape", [(6, 1, 1), (1, 64, 64), (6, 1, 64)])
-def test_sums_that_broadcast_stay_where_they_are(shape: tuple[int, ...]) -> None:
+def broadcasting_sum(shape: tuple[int, ...]) -> onnx.ModelProto:
+    """A network with a sum of a picture and something smaller, and four layers behind it."""
     b = Builder(0)
     front = b.pointwise(b.add("Add", [b.pointwise("skip", 4, 6), "other"]), 6, 6)
     z = b.pointwise(b.relu(b.depthwise(b.relu(front), 6)), 6, 6)
     inputs = {"skip": (4, 64, 64), "other": shape}
-    network = assert_fused_is_plain(b.model(b.pointwise(z, 6, 3), inputs))
+    return b.model(b.pointwise(z, 6, 3), inputs)
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 1), (1, 64, 64), (6, 1, 64)])
+def test_sums_that_broadcast_stay_where_they_are(shape: tuple[int, ...]) -> None:
+    network = assert_fused_is_plain(broadcasting_sum(shape))
     assert network.num_layers == 4
 
 
@@ -266,7 +272,10 @@ def test_wrong_arrays_are_told() -> None:
             {"threads": "each", "num_threads": 0},
             "off: a stream has any number of threads, they take one.",
         ),
-        ({"precision": "int8"}, "off: they are for fp32 on the CPU."),
+        (
+            {"precision": "fp16"},
+            f"off: they are for {' and '.join(fused_precisions())} on the CPU.",
+        ),
     ],
 )
 def test_a_note_says_what_was_chosen(

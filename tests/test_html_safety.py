@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,18 @@ from lipsync_nb.experiments.memory import MemoryRow, MemoryTable
 from lipsync_nb.experiments.precision import PrecisionRow
 from lipsync_nb.experiments.profiling import NetworkProfile, OperatorRow
 from lipsync_nb.experiments.quality import Likeness
+from lipsync_nb.experiments.quality_reports import Measure, Moment, QualityReport, Track
 from lipsync_nb.experiments.runs import Benchmark, Run, Spread
 from lipsync_nb.experiments.sweeps import SweepRow
-from lipsync_nb.experiments.tuning import Tuned
+from lipsync_nb.experiments.tuned import Tuned
+from lipsync_nb.footage.preparation import Jitter, Preparation
+from lipsync_nb.inspection.findings import Fact as Found
+from lipsync_nb.inspection.findings import Finding, Inspection
 from lipsync_nb.notebook import charts, displays
 from lipsync_nb.notebook.markup import Markup, element, joined
 from lipsync_nb.pipeline.timing import StageRow
+from lipsync_nb.types.records import Box
+from lipsync_nb.widgets.speech_source import speech_card
 from tools.lab import browse, chromium
 
 HOSTILE = [
@@ -81,6 +88,17 @@ def precision_of(precision: str, reason: str = "") -> lnb.experiments.PrecisionC
     first: Any = PrecisionRow(precision, 1, runs, good, None, pictures, "")  # type: ignore[arg-type]
     other: Any = PrecisionRow("int8", reason=reason or "None.")
     return lnb.experiments.PrecisionComparison((first, other), (0,))
+
+
+def quality_of(
+    text: str = "a", title: str = "b", track: str = "c", clip: str = "d", unit: str = "e"
+) -> QualityReport:
+    measure = Measure("seam", title, 2.0, unit, "at most", 1.0, text)
+    picture = "AAAA"
+    moment = Moment("seam", 3, 0.12, 2.0, picture, picture)
+    return QualityReport(
+        clip, 9, 25.0, (measure,), (moment,), (Track("seam", track, 1.0, (1.0, 2.0)),), (text,)
+    )
 
 
 def profile_of(graph: str = "", kind: str = "", name: str = "", output: str = "") -> NetworkProfile:
@@ -140,11 +158,29 @@ def report_of(title: str, folder: Path) -> str:
     return Markup(page.replace("<title>", "<pre>").replace("</title>", "</pre>"))
 
 
+def inspection_of(path: str = "x", kind: str = "video", **texts: str) -> Inspection:
+    fact = Found("frames", texts.get("name", "size"), texts.get("value", "1x1"))
+    finding = Finding("frames", "hint", texts.get("found", "small"), texts.get("advice", "more"))
+    return Inspection(Path(path), kind, (texts.get("lacks", "boxes"),), (fact,), (finding,))
+
+
 def grey(caption: str) -> Markup:
     return displays.picture_html(np.zeros((8, 8, 3), np.uint8), caption)
 
 
+def preparation_of(source: str = "a", boxes_from: str = "b", warning: str = "c") -> Preparation:
+    return Preparation(
+        Path("out"), Path(source), Fraction(25), 8, 8, (Box(0, 0, 8, 8),), boxes_from,
+        Jitter(0, 0, 0), (), (), (), (warning,), np.zeros((8, 8, 3), np.uint8),
+    )  # fmt: skip
+
+
 PLAIN: dict[str, Maker] = {
+    "prepared source": lambda t: preparation_of(source=t),
+    "prepared boxes from": lambda t: preparation_of(boxes_from=t),
+    "prepared warning": lambda t: preparation_of(warning=t),
+    "speech card": lambda t: speech_card(replace(speech_of(Path("a")), path=Path(t))),
+    "speech card note": lambda t: speech_card(replace(speech_of(Path("a")), notes=(t,))),
     "speech path": lambda t: speech_of(Path("sound") / t),
     "config value": config_of,
     "timings stage": timings_of,
@@ -173,6 +209,11 @@ PLAIN: dict[str, Maker] = {
     "profile node": lambda t: profile_of(name=t),
     "profile node's kind": node_of,
     "profile output": lambda t: profile_of(output=t),
+    "quality note": quality_of,
+    "quality measure": lambda t: quality_of(title=t),
+    "quality line": lambda t: quality_of(track=t),
+    "quality clip": lambda t: quality_of(clip=t),
+    "quality unit": lambda t: quality_of(unit=t),
     "memory pixels": lambda t: MemoryTable((MemoryRow(1, t, 1, None, 1),)),  # type: ignore[arg-type]
     "golden name": lambda t: compared(t, "now"),
     "new name": lambda t: compared("golden", t),
@@ -180,11 +221,17 @@ PLAIN: dict[str, Maker] = {
     "fact found": lambda t: FactTable((Fact("a", t, 1),)),
     "fact expected": lambda t: FactTable((Fact("a", 1, t),)),
     "any object": displays.html_of,
+    "inspection path": lambda t: inspection_of(f"of/{t}"),
+    "inspection kind": lambda t: inspection_of(kind=t),
+    "inspection lacks": lambda t: inspection_of(lacks=t),
+    "fact's name": lambda t: inspection_of(name=t.strip()),
+    "fact's value": lambda t: inspection_of(value=t),
+    "found": lambda t: inspection_of(found=t),
+    "advice": lambda t: inspection_of(advice=t),
     "caption": grey,
     "stage bars": lambda t: charts.stage_bars({t: (StageRow("encode", 1.0, 2),)}),
     "figure bars": lambda t: charts.figure_bars({t: (1.0, 1.0, 1.0)}, "FPS"),
     "unit": lambda t: charts.figure_bars({"a": (1.0, 1.0, 1.0)}, t),
-    "legend": lambda t: charts.legend([t]),
     "heat map": lambda t: charts.heat_map({(t, "a"): 1.0, ("b", t): None}, "x", "y", 1.0),
     "table head": lambda t: charts.table(["a", t], []),
     "table cell": lambda t: charts.table(["a"], [[t]]),
@@ -234,8 +281,11 @@ class Tags(HTMLParser):
 
 def shown_name(field: str, text: str) -> str:
     """What a field shows of a text: of a path, for most, the last name alone."""
-    is_path = field in ("speech path", "avatar generator", "avatar encoder")
-    return Path(text).name if is_path else str(Path(text)) if field == "result path" else text
+    if field == "fact's name":
+        return text.strip()
+    paths = ("inspection path", "speech path", "speech card", "avatar generator", "avatar encoder")
+    is_path, wholes = field in paths, ("result path", "prepared source")
+    return Path(text).name if is_path else str(Path(text)) if field in wholes else text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -284,7 +334,7 @@ def widget_html(hostile_folder: Path) -> list[str]:
     """What the widgets show after renders from and to hostile names, and after failed ones."""
     speech = tone_speech(hostile_folder.parent / f"{FOLDER_NAME}.wav", 0.5)
     out = hostile_folder.parent / f"{FOLDER_NAME}.mp4"
-    studio = lnb.Studio(hostile_folder, lnb.RenderConfig(max_frames=3), out)
+    studio = lnb.Studio(hostile_folder, config=lnb.RenderConfig(max_frames=3), out=out)
     studio.panel.speech.value, studio.panel.path.value = "(path below)", str(speech)
     values: list[str] = []
     try:

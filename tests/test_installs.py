@@ -15,7 +15,7 @@ import lipsync_nb
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-NOTEBOOK = {"ipywidgets", "jupyterlab"}
+NOTEBOOK = {"anywidget", "ipywidgets", "jupyterlab"}
 # Each file: packages that are left out, and whether the plain wheel of ONNX Runtime is taken.
 FILES = {
     "cpu.txt": (set(), True),
@@ -23,7 +23,10 @@ FILES = {
     "server-cpu.txt": (NOTEBOOK, True),
 }
 # Nothing of a notebook, nothing that experiments alone need.
-UNNEEDED = ("jupyterlab", "ipywidgets", "IPython", "notebook", "matplotlib", "skimage", "pandas")
+UNNEEDED = (
+    "jupyterlab", "ipywidgets", "anywidget", "IPython", "notebook", "matplotlib", "skimage",
+    "pandas",
+)  # fmt: skip
 
 BLOCKED = """
 import sys
@@ -83,7 +86,11 @@ def test_every_dependency_has_its_reason() -> None:
     text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     rows = [[cell.strip(" `") for cell in line.strip("|").split("|")]
             for line in text.splitlines() if line.startswith("| `")]  # fmt: skip
-    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["ssim"]]
+    extras = PROJECT["optional-dependencies"]
+    rare = [r for name in ("ssim", "landmarks", "voice", "dask") for r in extras[name]]
+    # What the studio is tried in, and people have.
+    tried_in = [r for r in extras["test"] if name_of(r) in ("notebook", "voila")]
+    needed = [*PROJECT["dependencies"], *rare, *tried_in]
     told = {row[0]: row[-1] for row in rows}
     assert told == {name_of(r): r.partition(">=")[2].partition(";")[0] for r in needed}
     assert all(all(row) for row in rows)

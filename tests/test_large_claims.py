@@ -143,7 +143,7 @@ except lnb.errors.SpeechError as error:
     told = in_little_memory(
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))" + code, path
     )
-    assert "the features of 1048576 frames take 2048 MiB of memory" in told
+    assert "the features of 1048576 rows take 2048 MiB of memory" in told
 
 
 def test_activations_of_a_network(tmp_path: Path) -> None:
@@ -206,7 +206,9 @@ def test_numbers_beyond_are_told(number: int, avatar: lnb.Avatar) -> None:
 
 @pytest.mark.parametrize("value", [np.array(["index", "x"]), ["index"], None, 3, float("nan"), {}])
 def test_choices_are_texts(value: object) -> None:
-    with pytest.raises(ConfigError, match=r"order: found .+, expected one of pingpong, index\."):
+    with pytest.raises(
+        ConfigError, match=r"order: found .+, expected one of pingpong, loop, index, once\."
+    ):
         RenderConfig(order=value)  # type: ignore[arg-type]
 
 
@@ -230,8 +232,8 @@ def test_numbers_of_a_box(value: object, avatar: lnb.Avatar) -> None:
         ("features", np.full((3, 512), np.nan, np.float32)),
         ("features", np.full((3, 512), 1e300)),
         ("features", np.zeros((0, 512), np.float32)),
-        ("features", np.zeros((3, 511), np.float32)),
-        ("features", np.zeros((3, 512, 1), np.float32)),
+        ("features", np.zeros((3, 0), np.float32)),
+        ("features", np.zeros((3, 2, 0), np.float32)),
         ("features", np.zeros(512, np.float32)),
         ("features", np.zeros((3, 512), object)),
         ("features", np.zeros((3, 512), complex)),

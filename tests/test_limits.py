@@ -1,10 +1,13 @@
 """Free memory: the machine's, and what is left in each control group that holds the process."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lipsync_nb.system.limits import free_memory_bytes
+from lipsync_nb.system.limits import available_cores, free_memory_bytes
 
 GIB = 2**30
 
@@ -59,3 +62,35 @@ def test_version_1(tmp_path: Path) -> None:
 
 def test_this_machine_has_some() -> None:
     assert 2**20 < free_memory_bytes() < 2**50
+
+
+ARENAS = """
+import ctypes, re, sys, threading
+from lipsync_nb.system.limits import share_arenas
+if sys.argv[1] == "shared":
+    share_arenas()
+libc, barrier = ctypes.CDLL(None), threading.Barrier(24)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+def hold():
+    libc.malloc(ctypes.c_size_t(50_000))
+    barrier.wait()
+threads = [threading.Thread(target=hold) for _ in range(24)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fclose(ctypes.c_void_p(file))
+print(len(re.findall("<heap nr=", open(sys.argv[2]).read())))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="made for glibc")
+def test_threads_share_arenas_as_many_as_cores(tmp_path: Path) -> None:
+    def count(how: str, **told: str) -> int:
+        command = [sys.executable, "-c", ARENAS, how, str(tmp_path / "arenas.xml")]
+        environment = {k: v for k, v in os.environ.items() if k != "MALLOC_ARENA_MAX"} | told
+        return int(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+
+    most = max(2, available_cores())
+    assert count("shared") <= most < count("as usual")
+    assert count("shared", MALLOC_ARENA_MAX=str(most + 3)) > most

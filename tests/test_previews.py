@@ -94,6 +94,8 @@ def test_later_frames_are_not_looked_at(
 
 def test_a_preview_leaves_no_prepared_form(folder: Path, speech: lnb.Speech) -> None:
     rendered(folder, speech, max_frames=FEW, cache="mmap", pixels="i420")
+    # Features may be written meanwhile, in folders that come and go.
+    wait_for_background()
     assert not list(folder.rglob(META_FILE))
     lnb.load_avatar(folder).open_template("mmap", "i420")
     (form,) = folder.rglob(META_FILE)

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 from nbclient.exceptions import CellExecutionError
 from notebook_runs import html_of, run_notebook
+from reopening import Reader, check_passed_on, is_browser_here, readers
 
 FOLDER = Path(__file__).parents[1] / "notebooks" / "regression"
 GOLDEN = FOLDER / "golden"
@@ -15,6 +17,12 @@ NOTEBOOKS = {
     "golden_frames": {"golden_folder": str(GOLDEN)},
     "counts_and_sound": {},
     "int8_quality": {},
+}
+# What else each of them shows.
+TEXTS = {
+    "golden_frames": "difference x8",
+    "counts_and_sound": "all 12 measures pass",
+    "int8_quality": "difference x8",
 }
 
 
@@ -28,14 +36,26 @@ def test_every_regression_notebook_is_run() -> None:
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(NOTEBOOKS)
 
 
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Reader]]:
+    with readers(tmp_path_factory.mktemp("lab")) as found:
+        yield found
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_regression_notebook_passes(name: str, tmp_path: Path, reports: Path) -> None:
+def test_regression_notebook_passes(
+    name: str, tmp_path: Path, reports: Path, reading: Callable[[], Reader]
+) -> None:
     report = reports / f"{name}.html"
     notebook = run_notebook(FOLDER / f"{name}.ipynb", tmp_path, NOTEBOOKS[name], report)
     shown = html_of(notebook)
     assert "All within the limits." in shown
     assert "inference" in shown
+    assert TEXTS[name] in shown
     assert report.stat().st_size > 100_000
+    if not is_browser_here():
+        pytest.skip("executed, but not reopened: no Chromium or Playwright here")
+    check_passed_on(reading(), notebook, name)
 
 
 def test_golden_pictures_are_small() -> None:

@@ -15,7 +15,8 @@ import pytest
 import lipsync_nb as lnb
 from lipsync_nb.errors import BenchmarkError, LipsyncError, NotFoundError, OutputError, SpeechError
 from lipsync_nb.experiments import golden as regression
-from lipsync_nb.experiments.precision import demo_truth
+from lipsync_nb.experiments.demo_truths import demo_truth
+from lipsync_nb.experiments.quality_reports import Measure, Moment, QualityReport, Track
 from lipsync_nb.experiments.runs import Benchmark, Run
 from lipsync_nb.experiments.sweeps import SweepRow
 from lipsync_nb.pipeline.timing import Lane, StageRow
@@ -43,7 +44,22 @@ def saved(
         "benchmark": measured.save(folder / "benchmark.json"),
         "story": told.save(folder / "story.json"),
         "sweep": folder / "sweep.json",
+        "quality": quality_report().save(folder / "quality.json"),
     }
+
+
+def quality_report() -> QualityReport:
+    """A report of a clip with one of each part."""
+    measures = (
+        Measure("seam", "seam", 2.0, "x", "at most", 1.5, "a note"),
+        Measure("truth_r", "truth", None),
+    )
+    moment = Moment("seam", 3, 0.12, 2.0, "AAAA", "AAAA")
+    tracks = (
+        Track("seam", "step", 1.0, (1.0, 2.0), limit=1.5),
+        Track("sync_confidence", "r", 1.2, (0.1, 0.4, 0.2), -0.6),
+    )
+    return QualityReport("a.mp4", 9, 25.0, measures, (moment,), tracks, ("a note",))
 
 
 def swept(avatar: lnb.Avatar, speech: lnb.Speech, path: Path) -> lnb.experiments.Sweep:
@@ -59,6 +75,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "benchmark": Benchmark.load,
     "story": lnb.experiments.Ablation.load,
     "sweep": lnb.experiments.Sweep.load,
+    "quality": QualityReport.load,
 }
 
 

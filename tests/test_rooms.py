@@ -15,8 +15,8 @@ import lipsync_nb
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(lipsync_nb.__file__).parent
-MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 450, 60, 10
-MOST_NAMES = 28
+MOST_LINES, MOST_FUNCTION_LINES, MOST_LEVELS = 450, 60, 12
+MOST_NAMES = 36
 PUBLIC_ROOMS = ("experiments", "network", "notebook", "widgets")
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Only these print or know widgets: faces, and a program that tells another of its progress.
@@ -87,7 +87,7 @@ def test_only_the_faces_print_or_know_widgets(file: Path) -> None:
 def test_rooms_at_first_sight() -> None:
     """A room says in a line what it is for."""
     entries = [p for p in PACKAGE.iterdir() if not p.name.startswith("__") and p.name != "demo"]
-    assert len(entries) <= 14, sorted(p.name for p in entries)
+    assert len(entries) <= 16, sorted(p.name for p in entries)
     for room in PACKAGE.rglob("__init__.py"):
         docstring = ast.get_docstring(ast.parse(room.read_text(encoding="utf-8")))
         assert docstring, f"{room.parent.name} has no docstring"

@@ -1,8 +1,10 @@
 """What a process holds of avatars between renders, and what is written once a render is done."""
 
+import copy
 import os
+import pickle
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,14 @@ def test_what_is_dropped_ends_its_thread() -> None:
     del started
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_avatars_go_to_other_processes_without_what_is_held(avatar: lnb.Avatar) -> None:
+    own = replace(avatar, session=Session())
+    own.open_template("memory", "bgr")
+    assert pickle.loads(pickle.dumps(avatar)).session is SESSION
+    other = pickle.loads(pickle.dumps(own))
+    assert other.session is not own.session
+    assert own.session.memory().rows
+    assert not other.session.memory().rows
+    assert copy.deepcopy(avatar).session is SESSION

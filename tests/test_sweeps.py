@@ -140,6 +140,14 @@ def test_included_warm_up_starts_cold(avatar: lnb.Avatar, speech: lnb.Speech) ->
     assert "warm-up" in {stage.stage for stage in apart.rows[0].runs[0].stages}
 
 
+def test_the_smallest_batch_is_taken_among_ties_alone() -> None:
+    slow, tie, best = row(1, 2.0, 2.2), row(2, 1.1, 1.3), row(8, 1.0, 1.2)
+    result = lnb.experiments.Sweep((best, slow, tie))
+    assert (result.best, result.choice) == (best, tie)
+    assert result.verdict.endswith("The smallest of these is batch_size=2, n_jobs=1.")
+    assert lnb.experiments.Sweep((slow, best)).choice is best
+
+
 def test_best_and_ties() -> None:
     result = lnb.experiments.Sweep(
         (row(1, 2.0, 2.2), row(4, 1.0, 1.2), row(8, 1.1, 1.3), row(9, reason="No."))
@@ -147,6 +155,8 @@ def test_best_and_ties() -> None:
     assert result.best.values["batch_size"] == 4
     assert [r.values["batch_size"] for r in result.ties] == [8]
     assert "a tie with batch_size=8" in result.verdict
+    assert result.choice is result.best
+    assert "smallest" not in result.verdict
     assert [r["fps"] for r in result.to_rows()][3] is None
     lines = result.to_csv().splitlines()
     assert lines[0].startswith("batch_size,n_jobs,fps,fps_low")
@@ -226,6 +236,6 @@ def test_command(
 def test_heat_map_is_in_the_page() -> None:
     result = lnb.experiments.Sweep((row(1, 2.0), row(4, 1.0), row(9, reason="No <b>.")))
     html = result.to_html()
-    assert html.count("outline:2px") == 1
+    assert html.count("border:2px solid") == 1
     assert "No &lt;b&gt;." in html
     assert np.isclose(result.best.runs[0].fps, 10)

@@ -4,7 +4,6 @@ import importlib
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from lipsync_nb.network.unet328 import (
 )
 
 State = dict[str, np.ndarray]
-NETWORKS = Path(__file__).parents[1] / "tools" / "demo_avatar" / "networks.py"
 PUBLISHED_WIDTHS = [FULL_CHANNELS, MOBILE_CHANNELS]
 
 
@@ -240,11 +238,9 @@ def test_wrong_options_are_refused(state: State) -> None:
 
 @pytest.fixture(scope="module")
 def networks() -> Any:
-    """The PyTorch modules, where PyTorch and the training tools are there."""
+    """The PyTorch modules, where PyTorch is there."""
     pytest.importorskip("torch")
-    if not NETWORKS.is_file():
-        pytest.skip(f"no {NETWORKS}")
-    return importlib.import_module("tools.demo_avatar.networks")
+    return importlib.import_module("lipsync_nb.network.torch_networks")
 
 
 def torch_result(module: Any, state: State, *arrays: np.ndarray) -> np.ndarray:

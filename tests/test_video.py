@@ -206,8 +206,10 @@ def luma_of(path: Path) -> list[ImageArray]:
 def test_a_phones_recording_comes_out_upright(tmp_path: Path, speech: Speech) -> None:
     """Rotated and at 30 a second: portrait at 25, with the mouth where the rectangles are."""
     path = set_matrix(write_coded(tmp_path / "v.mp4", rate=30), (0, 1, -1, 0))
+    own = lnb.load_avatar(path, box=(4, 30, 60, 86))
+    assert (own.width, own.height, len(own), own.fps, own.notes) == (64, 96, 24, 30, ())
     with pytest.warns(UserWarning, match="recorded at 30"):
-        avatar = lnb.load_avatar(path, box=(4, 30, 60, 86))
+        avatar = lnb.load_avatar(path, box=(4, 30, 60, 86), fps=25)
     assert (avatar.width, avatar.height, len(avatar)) == (64, 96, 20)
     template = avatar.open_template("memory", "i420")
     assert template.shape == (96, 64, 3)

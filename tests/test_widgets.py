@@ -1,10 +1,10 @@
 """Widgets without a browser: what they hold, what they do, and what they leave behind."""
 
-import datetime
 import gc
 import tempfile
 import threading
 import time
+import zlib
 from dataclasses import fields
 from html import escape
 from pathlib import Path
@@ -161,10 +161,12 @@ def test_errors_are_one_sentence_in_the_panel(
 
 
 def upload(panel: lnb.widgets.RunPanel, content: bytes, name: str) -> None:
-    entry = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
-    entry["last_modified"] = datetime.datetime.now(tz=datetime.UTC)
-    panel.upload.value = (entry,)
-    assert panel.speech.value == "(uploaded file)"
+    """What a page sends of a file, in one piece."""
+    handle, key = panel.upload.receiver.handle, f"id of {name}"
+    handle({"kind": "begin", "id": key, "name": name, "size": len(content)}, [])
+    handle({"kind": "piece", "id": key, "number": 0}, [memoryview(content)])
+    handle({"kind": "end", "id": key, "count": 1, "crc": zlib.crc32(content)}, [])
+    panel.speech.value = "(uploaded file)"
     panel.start()
     assert panel.wait(120)
 
@@ -177,13 +179,15 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_an_uploaded_file_is_read_and_not_kept(
+def test_an_uploaded_file_is_kept_until_the_panel_is_closed(
     synctalk_folder: Path, speech_file: Path, tmp_path: Path, temporary: Path
 ) -> None:
     panel = panel_of(synctalk_folder, speech_file, tmp_path / "out.mp4")
     upload(panel, speech_file.read_bytes(), "voice.wav")
     assert panel.job.state == "done", panel.job.error
     assert panel.job.speech.path.name == "voice.wav"
+    assert len(list(temporary.iterdir())) == 1
+    panel.close()
     assert list(temporary.iterdir()) == []
 
 
@@ -196,6 +200,7 @@ def test_an_upload_that_is_no_sound_is_told_by_its_name(
     assert panel.job.state == "failed"
     assert panel.job.error.startswith("uploaded ")
     assert str(temporary) not in panel.job.error
+    panel.close()
     assert list(temporary.iterdir()) == []
     assert not (tmp_path / "voice.wav").exists()
 
@@ -215,12 +220,15 @@ def test_two_panels_do_not_disturb_each_other(
 def test_studio_shows_what_was_rendered(
     synctalk_folder: Path, speech_file: Path, tmp_path: Path
 ) -> None:
-    studio = lnb.Studio(synctalk_folder, lnb.RenderConfig(max_frames=9), tmp_path / "out.mp4")
+    studio = lnb.Studio(
+        synctalk_folder, config=lnb.RenderConfig(max_frames=9), out=tmp_path / "out.mp4"
+    )
     studio.panel.speech.value, studio.panel.path.value = "(path below)", str(speech_file)
     for count in (1, 2):
         studio.panel.start()
         assert studio.panel.wait(120)
         assert len(studio.timings.results) == count
+    studio.tabs.go("Frame trace")
     assert studio.viewer.index.max == studio.microscope.index.max == 8
     assert studio.timings._comparison.value.count("<tr>") == 3
     assert "Output frame 8" in studio.microscope._view.value
@@ -276,10 +284,13 @@ def test_studios_of_two_cells_live_and_one_of_a_cell_run_again_does_not(
 
     def studio_in(cell: str) -> lnb.Studio:
         shell.run(cell)
-        made = lnb.Studio(synctalk_folder, lnb.RenderConfig(max_frames=6), tmp_path / f"{cell}.mp4")
+        made = lnb.Studio(
+            synctalk_folder, config=lnb.RenderConfig(max_frames=6), out=tmp_path / f"{cell}.mp4"
+        )
         made.panel.speech.value, made.panel.path.value = "(path below)", str(speech_file)
         made.panel.start()
         assert made.panel.wait(120)
+        made.tabs.go("Frame trace")
         return made
 
     gc.collect()
@@ -303,14 +314,14 @@ def test_studios_of_two_cells_live_and_one_of_a_cell_run_again_does_not(
 def test_without_a_kernel_a_line_of_text_is_shown() -> None:
     bundle = lnb.Studio()._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert "Studio: shown in a notebook with a live kernel" in bundle["text/html"]
+    assert "Studio: run this cell in a notebook with a live kernel" in bundle["text/html"]
     assert len(bundle["text/plain"]) < 100
 
 
 def test_composed_views() -> None:
     original, result = np.full((4, 10, 3), 10, np.uint8), np.full((4, 10, 3), 20, np.uint8)
     wiped = composed(original, result, "wipe", 0.5)
-    assert wiped[0, :4, 0].tolist() == [20] * 4
-    assert wiped[0, 6:, 0].tolist() == [10] * 4
+    assert wiped[0, :4, 0].tolist() == [10] * 4
+    assert wiped[0, 6:, 0].tolist() == [20] * 4
     assert composed(original, result, "difference", 0)[0, 0].tolist() == [208] * 3
     assert composed(original, result, "result", 0) is result

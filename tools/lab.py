@@ -1,4 +1,4 @@
-"""A JupyterLab on the loopback interface and a page of a real browser in it."""
+"""A notebook server on the loopback interface and a page of a real browser in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
+# The numbers of cells that have run; of others it is what compares as no number.
+_PROMPTS = """[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+.map(e => e.textContent.replace(/[^0-9*]/g, ''))"""
 _SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -58,6 +62,31 @@ class Lab:
 @contextmanager
 def serve(folder: Path, dark: bool = False) -> Iterator[Lab]:
     """Run JupyterLab on a folder, on 127.0.0.1 with a token; it is stopped at the end."""
+    with _program(folder, "jupyterlab", ["--LabApp.extension_manager=readonly"], dark) as lab:
+        yield lab
+
+
+@contextmanager
+def serve_notebook(folder: Path) -> Iterator[Lab]:
+    """The same with Jupyter Notebook."""
+    with _program(folder, "notebook", []) as lab:
+        yield lab
+
+
+@contextmanager
+def serve_voila(path: Path) -> Iterator[Lab]:
+    """The same with Voila, which shows this notebook alone."""
+    # Voila cannot load what Notebook adds to JupyterLab, and says so in the console.
+    denied = "--VoilaConfiguration.extension_denylist=@jupyter-notebook/lab-extension"
+    with _program(path.parent, "voila", [path.name, denied]) as lab:
+        yield lab
+
+
+@contextmanager
+def _program(
+    folder: Path, module: str, arguments: Sequence[str], dark: bool = False
+) -> Iterator[Lab]:
+    """Run a module that serves notebooks; it is stopped at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,15 +99,16 @@ def serve(folder: Path, dark: bool = False) -> Iterator[Lab]:
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "IPYTHONDIR": str(home / "ipython"),
     }
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
-        f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}", "--LabApp.extension_manager=readonly",
+    place = [f"--token={token}", "--Voila.ip=127.0.0.1"] if module == "voila" else [
+        "--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
     ]  # fmt: skip
+    command = [sys.executable, "-m", module, "--no-browser", f"--port={port}", *place, *arguments]
     with open(home / "server.log", "wb") as log:
         server = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdout=log, stderr=subprocess.STDOUT
-        )
+            command, cwd=folder, env={**os.environ, **variables}, stdout=log,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
         try:
             lab = Lab(f"http://127.0.0.1:{port}/", token)
             _wait_for(lab, server, home / "server.log")
@@ -103,9 +133,12 @@ def _wait_for(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None:
         try:
             with urllib.request.urlopen(f"{lab.url}api?token={lab.token}", timeout=5):
                 return
+        except urllib.error.HTTPError:
+            # Voila has nothing at this address, and says so: it is there.
+            return
         except OSError:
             time.sleep(0.25)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"The server did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 @dataclass
@@ -124,8 +157,10 @@ class Page:
 
 
 @contextmanager
-def browse(width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Page]:
-    """A page of the system's Chromium.
+def browse(
+    width: int = 1280, height: int = 900, dark: bool = False, flags: Sequence[str] = ()
+) -> Iterator[Page]:
+    """A page of the system's Chromium; ``flags`` are given to it beside the usual ones.
 
     Raises:
         RuntimeError: there is none.
@@ -136,7 +171,9 @@ def browse(width: int = 1280, height: int = 900, dark: bool = False) -> Iterator
     if executable is None:
         raise RuntimeError("no Chromium is installed.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=[*CHROMIUM_FLAGS, *flags]
+        )
         page = browser.new_page(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
@@ -164,12 +201,20 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
     page.page.wait_for_selector("#jp-main-statusbar >> text=/\\| Idle/", timeout=60_000)
 
 
+def no_kernel(page: Page) -> None:
+    """Wait for a notebook that says of no kernel, and leave it without one."""
+    page.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    page.page.click(".jp-Dialog .jp-mod-reject", timeout=60_000)
+    page.page.wait_for_selector(".jp-Dialog", state="detached")
+
+
 def run_all(page: Page, timeout_seconds: float = 180) -> None:
     """Run all cells and wait until none is waiting or running."""
+    before = page.page.evaluate(f"() => Math.max(0, ...({_PROMPTS}).map(t => parseInt(t) || 0))")
     page.page.click(".lm-MenuBar-itemLabel:text-is('Run')")
     page.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
     page.page.wait_for_function(
-        "() => { const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
-        ".map(e => e.textContent); return p.length && p.every(t => /\\[\\d+\\]/.test(t)); }",
+        f"(before) => {{ const p = {_PROMPTS}; return p.length && p.every(t => t > before); }}",
+        arg=before,
         timeout=1000 * timeout_seconds,
     )

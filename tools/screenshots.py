@@ -1,9 +1,11 @@
 """Makes the README's pictures: the studio in JupyterLab, and a rendered frame.
 
     python -m tools.screenshots [--folder data/screenshots] [--width 1280] [--dark] [--all]
+    python -m tools.screenshots --pages --folder FOLDER
 
 It serves JupyterLab on the loopback interface and drives Debian's Chromium (the ``test`` extra)
-through the quickstart. Other widths, the dark theme and ``--all`` make pictures to check by.
+through the quickstart. Other widths, the dark theme and ``--all`` make pictures to check by; so
+does ``--pages``: each page of the studio beside the file browser, in each width and theme.
 """
 
 from __future__ import annotations
@@ -19,27 +21,36 @@ import numpy as np
 import lipsync_nb as lnb
 from lipsync_nb.media.imaging import write_image
 
+from .benchmarks.live import write_notebook
 from .lab import Page, browse, open_notebook, run_all, serve
 
 NOTEBOOK = Path("notebooks/01_quickstart.ipynb")
 STUDIO = ".lipsync-studio"
+FINISHED = f"{STUDIO} .lipsync-finished video"
 TABS = {"timing": "Timing", "trace": "Frame trace"}
 PRESETS = ("batched", "engine", "engine")
 HEIGHT, FRAME = 730, 60
+WIDTHS, TALL = (800, 1280, 1920), 2000
+CELL = """import lipsync_nb as lnb
+studio = lnb.Studio(config=lnb.RenderConfig(max_frames=75), out="lipsync.mp4")
+studio.footage.footage.value = str(lnb.demo_folder() / "full_body_video.mp4")
+studio"""
 
 
 def choose(page: Page, preset: str) -> None:
     """Choose a preset in the studio's form."""
     presets = page.page.locator(f"{STUDIO} select").filter(has_text="baseline")
+    if not presets.is_visible():
+        page.page.click(f"{STUDIO} button:has-text('More')")
     presets.select_option(preset)
 
 
 def render(page: Page) -> None:
     """Press Run, and wait for the video and its first pictures."""
     shown = page.page
-    shown.locator(f"{STUDIO} button:has-text('Run')").click()
-    shown.wait_for_selector(f"{STUDIO} video", state="detached")
-    shown.locator(f"{STUDIO} video").wait_for(state="visible", timeout=180_000)
+    shown.locator(f"{STUDIO} button[title^='Render the speech']").click()
+    shown.wait_for_selector(FINISHED, state="detached")
+    shown.locator(FINISHED).wait_for(state="visible", timeout=180_000)
     shown.wait_for_function(
         "() => [...document.querySelectorAll('.lipsync-studio video')]"
         ".some(v => v.offsetParent && v.readyState >= 2)"
@@ -87,7 +98,7 @@ def save_tabs(page: Page, folder: Path, width: int) -> None:
     shoot(page, folder / "studio.jpg")
     page.page.set_viewport_size({"width": width, "height": 1700})
     for name, title in TABS.items():
-        page.page.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('{title}')")
+        page.page.click(f"{STUDIO} .lipsync-pages button:text-is('{title}')")
         page.page.wait_for_timeout(2500)
         shoot(page, folder / f"{name}.jpg", STUDIO)
 
@@ -95,8 +106,8 @@ def save_tabs(page: Page, folder: Path, width: int) -> None:
 def save_views(page: Page, folder: Path) -> None:
     """The frame viewer's ways to compare, with the mouth and with the box."""
     shown = page.page
-    shown.click(f"{STUDIO} >> .lm-TabBar-tabLabel:text-is('Frames')")
-    shown.locator(f"{STUDIO} .widget-slider:visible .noUi-handle").first.focus()
+    shown.click(f"{STUDIO} .lipsync-pages button:text-is('Frames')")
+    shown.locator(f"{STUDIO} .lipsync-step input").focus()
     for _ in range(FRAME):
         shown.keyboard.press("ArrowRight")
     for name in ("side by side", "wipe", "box", "mouth", "difference"):
@@ -115,6 +126,66 @@ def save_cells(page: Page, folder: Path) -> None:
     page.page.set_viewport_size({"width": page.page.viewport_size["width"], "height": HEIGHT})
 
 
+def save_pages(folder: Path, dark: bool) -> None:
+    """Each page of the studio after two renders, in each width."""
+    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as place:
+        write_notebook(Path(place) / "studio.ipynb", CELL)
+        with serve(Path(place), dark) as lab, browse(1280, TALL, dark) as page:
+            open_notebook(page, lab, "studio.ipynb")
+            run_all(page)
+            page.page.wait_for_selector(STUDIO, timeout=60_000)
+            save_widths(page, folder, "before", dark)
+            save_sources(page, folder, dark)
+            for preset in PRESETS[1:]:
+                choose(page, preset)
+                render(page)
+            save_widths(page, folder, "more", dark)
+            page.page.click(f"{STUDIO} button:has-text('More')")
+            for title in ("Render", "Frames", "Timing", "Frame trace", "Inspect", "From footage"):
+                page.page.click(f"{STUDIO} .lipsync-pages button:text-is('{title}')")
+                use(page, title)
+                save_widths(page, folder, title.lower().replace(" ", "_"), dark)
+
+
+def save_sources(page: Page, folder: Path, dark: bool) -> None:
+    """The list of files, and what each source of a speech shows."""
+    browse_button = page.page.locator(f"{STUDIO} button:visible:has-text('Browse')").first
+    browse_button.click()
+    save_widths(page, folder, "browse", dark)
+    browse_button.click()
+    speech = page.page.locator(f"{STUDIO} select").filter(has_text="(microphone)")
+    for name in ("path below", "uploaded file", "microphone", "text"):
+        if speech.locator(f"option:text-is('({name})')").count():
+            speech.select_option(f"({name})")
+            save_widths(page, folder, f"from_{name.split()[-1]}", dark)
+    speech.select_option("hello")
+
+
+def use(page: Page, title: str) -> None:
+    """Press what a page has to be pressed, and wait for what it shows."""
+    shown = page.page
+    if title == "Frames":
+        shown.click(f"{STUDIO} button:visible:has-text('side by side')")
+    elif title == "Inspect":
+        shown.locator(f"{STUDIO} button:visible:has-text('Inspect')").last.click()
+        shown.wait_for_timeout(20_000)
+    elif title == "From footage":
+        shown.locator(f"{STUDIO} button:visible:has-text('Open')").first.click()
+        shown.locator(f"{STUDIO} .lipsync-square img").wait_for(timeout=60_000)
+        shown.locator(f"{STUDIO} button:visible:has-text('Find face')").click()
+        shown.wait_for_selector("text=/press Prepare|rror|found no/", timeout=180_000)
+    shown.wait_for_timeout(3000)
+
+
+def save_widths(page: Page, folder: Path, name: str, dark: bool) -> None:
+    """What is seen of the studio now, beside the file browser."""
+    for width in WIDTHS:
+        page.page.set_viewport_size({"width": width, "height": TALL})
+        page.page.wait_for_timeout(1500)
+        raw = page.page.locator(f"{STUDIO}").first.screenshot()
+        save(raw, folder / f"{name}_{width}{'_dark' if dark else ''}.jpg")
+
+
 def rendered_frame(path: Path) -> None:
     """A frame of the demo in its full size."""
     config = lnb.RenderConfig(max_frames=FRAME + 1)
@@ -131,8 +202,15 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="each cell and each view of frames as well"
     )
+    parser.add_argument(
+        "--pages", action="store_true", help="the studio's pages alone, in each width and theme"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.pages:
+        for dark in (False, True):
+            save_pages(options.folder, dark)
+        return
     pictures(options.folder, options.width, options.dark, options.all)
     rendered_frame(options.folder / "frame.jpg")
     print(options.folder.resolve())

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,10 @@ from lipsync_nb.types.records import (
 from lipsync_nb.types.rich import Rich
 
 from .cache import MemoryReport, PlanarFrames, StoredFrame, Template, estimate_template
-from .frame_source import FrameSource
+from .frame_source import FrameSource, mask_files
 from .kept_arrays import PartlyKept, Shelf
 from .prepared import Originals, PreparedKey, PreparedTemplate, fingerprint
-from .session import SESSION, Holding
+from .session import SESSION, Holding, Session
 
 _PART_OF_FREE = 0.9
 # Bytes of a prepared form that nobody asked for, and how often that must be free on the disk.
@@ -54,11 +54,14 @@ class Avatar(Rich):
         boxes: the face box of each frame.
         boxes_from: where the boxes come from.
         fingerprint: of the frames' files and the boxes when the avatar was loaded.
-        spec: geometry of the network.
+        spec: the network's family: what it sees, hears and gives.
         generator: the network that predicts the mouth, or None where the folder has none.
         audio_encoder: the network from mel windows to features, or None.
         path: where it was loaded from.
         notes: what is odd about its files and how it is taken, a line each.
+        unknown: where the generator is of no known family: what it has, and what comes nearest.
+        unpainted: frames without a face, which stay as they were recorded.
+        session: what holds that which was opened; all avatars of the process share one.
     """
 
     name: str
@@ -71,6 +74,9 @@ class Avatar(Rich):
     audio_encoder: Path | None
     path: Path
     notes: tuple[str, ...] = ()
+    unknown: str = ""
+    unpainted: frozenset[int] = frozenset()
+    session: Session = field(default=SESSION, repr=False)
     _kept: set[Pixels] = field(default_factory=set, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -102,25 +108,33 @@ class Avatar(Rich):
         """The generator network.
 
         Raises:
-            NetworkError: the avatar has none.
+            NetworkError: the avatar has none, or it is of no known family.
         """
         if self.generator is None:
             raise NetworkError(
                 f"{self.path}: found no generator network, expected {GENERATOR_FILES[0]} "
                 "or generator=..."
             )
+        if self.unknown:
+            raise NetworkError(f"{self.generator}: {self.unknown}.")
         return self.generator
 
     @property
     def template(self) -> Template:
         """The template that was opened last; if there is none, `open_template` opens one."""
-        opened: Template | None = SESSION.last(self._owner, "template")
+        opened: Template | None = self.session.last(self._owner, "template")
         return self.open_template() if opened is None else opened
 
     @property
     def _owner(self) -> tuple[object, ...]:
         """Who loads the same frames and boxes again is the same owner."""
-        return os.path.realpath(self.path), self.fingerprint, tuple(self.boxes), self.spec
+        return (
+            os.path.realpath(self.path),
+            self.fingerprint,
+            tuple(self.boxes),
+            self.spec,
+            self.unpainted,
+        )
 
     def open_template(
         self,
@@ -155,17 +169,33 @@ class Avatar(Rich):
             warnings.warn(f"{self.path}: {reason}; pixels 'bgr' are used instead.", stacklevel=2)
         wanted = len(self) if first is None else min(first, len(self))
         key = cache, layout
-        opened: Template | None = SESSION.get(self._owner, "template", key)
+        opened: Template | None = self.session.get(self._owner, "template", key)
         if opened is None or (cache != "none" and opened.num_kept < wanted):
-            SESSION.let_go(self._owner, "template")
+            self.session.let_go(self._owner, "template")
             try:
-                opened = self._open(cache, layout, wanted)
-            except AvatarError as error:
-                raise named(self.path, error) from error
+                opened = self._opened(cache, layout, wanted)
             except MemoryError as error:
                 raise AvatarError(f"{self.path}: {self._need(layout, wanted)}.") from error
-            SESSION.put(self._owner, "template", key, opened, self.name)
+            self.session.put(self._owner, "template", key, opened, self.name)
         return opened
+
+    def seen_template(self) -> Template:
+        """The frames to be looked at, each read from its file at every access, BGR.
+
+        What is held for renders stays held, other than with ``open_template("none")``.
+
+        Raises:
+            AvatarError: files were changed since the avatar was loaded.
+        """
+        return self._opened("none", "bgr", 0)
+
+    def _opened(self, cache: WantedCache, pixels: Pixels, wanted: int) -> Template:
+        """As `_open`, with the frames that are not painted; what is wrong names the avatar."""
+        try:
+            opened = self._open(cache, pixels, wanted)
+        except AvatarError as error:
+            raise named(self.path, error) from error
+        return replace(opened, unpainted=self.unpainted) if self.unpainted else opened
 
     def keep_template(self, template: Template) -> None:
         """Write an opened template's prepared form for the next process, in the background.
@@ -185,23 +215,33 @@ class Avatar(Rich):
 
     def recall_features(self, key: Hashable) -> Any:
         """The features that are remembered under this key, or None."""
-        return SESSION.get(self._owner, "features", key)
+        return self.session.get(self._owner, "features", key)
 
     def remember_features(self, key: Hashable, features: Holding | None) -> None:
         """Remember the features of a network under this key, and no others; None: none."""
         if features is None:
-            SESSION.let_go(self._owner, "features")
+            self.session.let_go(self._owner, "features")
         else:
-            SESSION.put(self._owner, "features", key, features, self.name)
+            self.session.put(self._owner, "features", key, features, self.name)
 
     def forget(self) -> None:
         """Free the opened template and the network's features; the next render makes them anew."""
-        SESSION.let_go(self._owner)
+        self.session.let_go(self._owner)
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames a second that it is rendered at, exactly: 30000/1001 for 29.97."""
+        return self.source.fps
 
     @property
     def sample_aspect_ratio(self) -> Fraction:
         """Width of a pixel by its height."""
         return self.source.sample_aspect_ratio
+
+    @property
+    def mask_files(self) -> list[Path]:
+        """The pictures in its ``masks/``, in order; none where it has none."""
+        return mask_files(self.path)
 
     def _open(self, cache: WantedCache, pixels: Pixels, wanted: int) -> Template:
         if fingerprint_of(self.source, self.boxes) != self.fingerprint:

@@ -114,6 +114,7 @@ class Template:
         spec: geometry of the network that the crops are made for.
         policy: where the frames are kept. Crops are kept for BGR frames in ``memory`` alone;
             otherwise they are made at each use.
+        unpainted: frames that stay as they are, as they show no face.
 
     Raises:
         AvatarError: no frames, other numbers of frames and boxes, frames of different size, or
@@ -124,6 +125,7 @@ class Template:
     boxes: Sequence[Box]
     spec: ModelSpec = SYNCTALK_328
     policy: CachePolicy = "memory"
+    unpainted: frozenset[int] = frozenset()
     _crops: dict[int, ImageArray] = field(default_factory=dict, repr=False)
     _borders: dict[int, Border] = field(default_factory=dict, repr=False)
 
@@ -198,19 +200,26 @@ class Template:
         return "bgr" if self.planar is None else "i420"
 
     def crop(self, index: int) -> ImageArray:
-        """Face crop of a template frame, uint8 ``[328, 328, 3]`` BGR; do not write to it."""
+        """Face crop of a template frame, uint8 ``[c, c, 3]`` BGR; do not write to it."""
         crop = self._crops.get(index)
         if crop is None:
             crop = self._make_crop(index)
             self._keep(index, crop)
         return crop
 
-    def _make_crop(self, index: int, frame: ImageArray | None = None) -> ImageArray:
+    def face(self, index: int, frame: ImageArray | None = None) -> ImageArray:
+        """View of a template frame in its face box, uint8 ``[h, w, 3]`` BGR; do not write to it.
+
+        Args:
+            frame: that frame, where the caller has it and it is kept as BGR.
+        """
         if self.planar is not None:
-            face = self.planar.face(index)
-        else:
-            box = self.boxes[index]
-            face = (self.frames[index] if frame is None else frame)[box.rows, box.columns]
+            return self.planar.face(index)
+        box = self.boxes[index]
+        return (self.frames[index] if frame is None else frame)[box.rows, box.columns]
+
+    def _make_crop(self, index: int, frame: ImageArray | None = None) -> ImageArray:
+        face = self.face(index, frame)
         size = self.spec.crop_size
         crop = resize(face, size, size, self.spec.interpolation)
         crop.flags.writeable = False

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from lipsync_nb.errors import AvatarError
+from lipsync_nb.media.rates import rate_text
 from lipsync_nb.system.inputs import read_file
-from lipsync_nb.types.records import Box, shown
+from lipsync_nb.types.records import SYNCTALK_328, Box, ModelSpec, shown
 
 from .frame_source import FrameSource, numbered
 
@@ -46,6 +47,7 @@ def find_boxes(
     source: FrameSource,
     kind: BoxSource = "auto",
     box: Sequence[int] | None = None,
+    spec: ModelSpec = SYNCTALK_328,
 ) -> FoundBoxes:
     """The face box of each frame, cut at the frame's edges.
 
@@ -57,6 +59,7 @@ def find_boxes(
             pictures; ``auto`` takes the fitting ones if there are both.
         kind: where to read them.
         box: ``(x1, y1, x2, y2)`` in pixels, half-open, for all frames; no file is read then.
+        spec: whose rule makes boxes of landmarks.
 
     Raises:
         AvatarError: there are none, too few, one outside its frame, or a file that is not
@@ -66,13 +69,14 @@ def find_boxes(
         given = _given_box(box)
         name = f"box {[given.x1, given.y1, given.x2, given.y2]}"
         return _cut(FoundBoxes([given] * source.count, name), source)
-    readers = _box_readers(root)
+    readers = _box_readers(root, spec)
     preferred = ["rectangles", "landmarks"] if source.is_video else ["landmarks", "rectangles"]
     for name in preferred if kind == "auto" else [kind]:
         if name in readers:
             read = readers[name]()
             boxes = _fitted(read, source)
-            return _cut(FoundBoxes(boxes, name, _numbering_note(read, source)), source)
+            notes = *_numbering_note(read, source), *_rule_note(read, spec)
+            return _cut(FoundBoxes(boxes, name, notes), source)
     wanted = "landmarks/ or " + RECTANGLES_FILE if kind == "auto" else kind
     if root.is_file():
         wanted = f"{root.stem}.lms beside it, or box=(x1, y1, x2, y2)"
@@ -125,7 +129,7 @@ def _fitted(read: _ReadBoxes, source: FrameSource) -> list[Box]:
             return list(read.boxes)
     expected = f"expected {source.num_recorded} as there are frames"
     if source.count != source.num_recorded:
-        expected += f", or {source.count} as are taken at {source.fps} a second"
+        expected += f", or {source.count} as are taken at {rate_text(source.fps)} a second"
     raise AvatarError(f"{read.path}: found {len(read.boxes)} {read.kind}, {expected}.")
 
 
@@ -138,6 +142,19 @@ def _numbering_note(read: _ReadBoxes, source: FrameSource) -> tuple[str, ...]:
     return (
         f"{source.files[0].parent.name} is numbered from {first} and the {read.kind} from "
         f"{read.first}: they are taken in order.",
+    )
+
+
+def _rule_note(read: _ReadBoxes, spec: ModelSpec) -> tuple[str, ...]:
+    """A line where rectangles are made for networks of another kind."""
+    if spec.box_rule == "square" or read.kind != "rectangles" or len(read.boxes) < 2:
+        return ()
+    # No detector of faces gives squares alone.
+    if any(box.width != box.height for box in read.boxes):
+        return ()
+    return (
+        f"all rectangles are squares, as SyncTalk_2D has them, from the bridge of the nose down: "
+        f"{spec.name} expects boxes of the whole face.",
     )
 
 
@@ -168,30 +185,32 @@ def _text(box: Box) -> str:
     return f"[{box.x1}, {box.y1}, {box.x2}, {box.y2}]"
 
 
-def _box_readers(root: Path) -> dict[str, Callable[[], _ReadBoxes]]:
+def _box_readers(root: Path, spec: ModelSpec) -> dict[str, Callable[[], _ReadBoxes]]:
     """The ways to get boxes that this avatar's files allow."""
     readers: dict[str, Callable[[], _ReadBoxes]] = {}
     beside, folder = root.parent / f"{root.stem}.lms", root / LANDMARKS_FOLDER
     rectangles = root / RECTANGLES_FILE
     if root.is_file() and os.path.lexists(beside):
-        readers["landmarks"] = lambda: _ReadBoxes(beside, "landmark files", [_box_of_file(beside)])
+        readers["landmarks"] = lambda: _ReadBoxes(
+            beside, "landmark files", [_box_of_file(beside, spec)]
+        )
     if folder.is_dir():
-        readers["landmarks"] = lambda: _boxes_from_landmarks(folder)
+        readers["landmarks"] = lambda: _boxes_from_landmarks(folder, spec)
     if os.path.lexists(rectangles):
         readers["rectangles"] = lambda: _boxes_from_rectangles(rectangles)
     return readers
 
 
-def _boxes_from_landmarks(folder: Path) -> _ReadBoxes:
+def _boxes_from_landmarks(folder: Path, spec: ModelSpec) -> _ReadBoxes:
     files = numbered(folder, (".lms",))
-    boxes = [_box_of_file(file) for file in files]
+    boxes = [_box_of_file(file, spec) for file in files]
     return _ReadBoxes(folder, "landmark files", boxes, int(files[0].stem))
 
 
-def _box_of_file(file: Path) -> Box:
+def _box_of_file(file: Path, spec: ModelSpec) -> Box:
     landmarks = read_landmarks(file)
     try:
-        return box_from_landmarks(landmarks)
+        return box_from_landmarks(landmarks, spec)
     except AvatarError as error:
         raise AvatarError(f"{file}: {error}") from error
 
@@ -233,14 +252,23 @@ def _point(path: str | Path, number: int, line: str) -> tuple[float, float]:
     return values[0], values[1]
 
 
-def box_from_landmarks(landmarks: np.ndarray) -> Box:
-    """Face box of 110 landmarks, by the published script's rule.
+def box_from_landmarks(landmarks: np.ndarray, spec: ModelSpec = SYNCTALK_328) -> Box:
+    """Face box of 110 landmarks, by a family's rule.
 
-    A square from the left to the right contour (points 1 and 31), down from the nose bridge (52).
+    ``square``, of the published script of SyncTalk_2D: from the left to the right contour (points 1
+    and 31), down from the nose bridge (52), as high as wide. ``outline``: the smallest box that
+    holds all points, for families whose published script takes a face detector's, and padded as it
+    pads that.
 
     Args:
         landmarks: int ``[110, 2]``.
     """
+    if spec.box_rule == "outline":
+        (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
+        above, below, before, behind = spec.box_padding
+        return Box(
+            int(left) - before, int(top) - above, int(right) + 1 + behind, int(bottom) + 1 + below
+        )
     x1, x2 = int(landmarks[LEFT_CONTOUR, 0]), int(landmarks[RIGHT_CONTOUR, 0])
     y1 = int(landmarks[NOSE_BRIDGE, 1])
     return Box(x1, y1, x2, y1 + x2 - x1)

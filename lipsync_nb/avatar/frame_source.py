@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
 
-from lipsync_nb.config.thread_plan import available_cores
-from lipsync_nb.errors import AvatarError
+from lipsync_nb.errors import AvatarError, ConfigError
 from lipsync_nb.media.imaging import Turn, bgr_to_i420
 from lipsync_nb.media.picture_files import read_picture
+from lipsync_nb.media.rates import DEFAULT_RATE, rate_of, rate_text, recorded_rate
 from lipsync_nb.media.timeline import frames_on_screen, mean_rate
-from lipsync_nb.media.video import VIDEO_SUFFIXES, VideoFile
+from lipsync_nb.media.video import VideoFile
+from lipsync_nb.system.inputs import read_file
+from lipsync_nb.system.limits import available_cores
 from lipsync_nb.types.arrays import ImageArray
-from lipsync_nb.types.records import SYNCTALK_328, Box, Pixels
+from lipsync_nb.types.records import Box, Pixels, shown
 
 from .cache import ReopenedFrames, StoredFrame, patch_of, patch_view
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PICTURES_FOLDER, VIDEO_FILE = "full_body_img", "full_body_video.mp4"
+FACTS_FILE, MASKS_FOLDER = "avatar.json", "masks"
+_MOST_FACTS_BYTES = 2**20
 _WINDOW = 64
 
 Keep = Callable[[ImageArray], ImageArray]
@@ -37,20 +41,30 @@ Result = TypeVar("Result")
 
 
 class FrameSource:
-    """The pictures of an avatar in order, or its one video, taken at ``fps`` by its true times.
+    """The pictures of an avatar in order, or its one video, each at a steady rate.
 
     It keeps what it finds out about the files: a video's index, and the first picture's size.
+
+    Args:
+        files, is_video: see below.
+        fps: frames a second that are given, taken by the recording's true times; None: as many as
+            were recorded, see `recorded_rate`.
+        pictures_fps: the rate that pictures were taken at, where it is known.
 
     Attributes:
         files: one picture a frame, or the video alone.
         is_video: which of the two.
-        fps: frames a second that a video gives, whatever rate it was recorded at.
     """
 
     def __init__(
-        self, files: tuple[Path, ...], is_video: bool, fps: int = SYNCTALK_328.fps
+        self,
+        files: tuple[Path, ...],
+        is_video: bool,
+        fps: Fraction | None = None,
+        pictures_fps: Fraction | None = None,
     ) -> None:
-        self.files, self.is_video, self.fps = files, is_video, fps
+        self.files, self.is_video = files, is_video
+        self._wanted_fps, self._pictures_fps = fps, pictures_fps
 
     def __repr__(self) -> str:
         what = "video" if self.is_video else f"{len(self.files)} pictures"
@@ -60,20 +74,42 @@ class FrameSource:
     def _video(self) -> VideoFile:
         return VideoFile(self.files[0])
 
+    @property
+    def fps(self) -> Fraction:
+        """Frames a second that are given, exactly: 30000/1001 for 29.97."""
+        return self._wanted_fps or self._recorded[0]
+
+    @cached_property
+    def _recorded(self) -> tuple[Fraction, bool]:
+        """The recording's own rate, and whether it is constant."""
+        if not self.is_video:
+            return self._pictures_fps or self._wanted_fps or DEFAULT_RATE, True
+        return recorded_rate(self._video.index.times, self._video.index.time_base)
+
     @cached_property
     def _picks(self) -> list[int]:
         """The recorded frame of each frame."""
-        if not self.is_video:
-            return list(range(len(self.files)))
-        index = self._video.index
+        times, time_base = self._times
         try:
-            return frames_on_screen(index.times, index.time_base, self.fps)
+            return frames_on_screen(times, time_base, self.fps)
         except AvatarError as error:
             raise AvatarError(f"{self.files[0]}: {error}") from error
 
     @property
+    def _times(self) -> tuple[Sequence[int], Fraction]:
+        """When each recorded frame is shown, and the unit in seconds."""
+        if self.is_video:
+            return self._video.index.times, self._video.index.time_base
+        return range(len(self.files)), 1 / self._recorded[0]
+
+    @cached_property
+    def _pictures(self) -> tuple[Path, ...]:
+        """The file of each frame, where they are pictures."""
+        return tuple(self.files[pick] for pick in self._picks)
+
+    @property
     def picks(self) -> Sequence[int]:
-        """The recorded frame of each frame; frame i itself for pictures, and at the right rate."""
+        """The recorded frame of each frame; frame i itself at the recording's own rate."""
         return self._picks
 
     @property
@@ -95,32 +131,31 @@ class FrameSource:
         """Count a video's frames by decoding them, where its packets told their number so far."""
         if self.is_video:
             self._video.count_exactly()
-            with suppress(AttributeError):  # it was not asked for yet
-                del self._picks
+            for known in ("_picks", "_recorded"):
+                self.__dict__.pop(known, None)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is odd about a video, a line each: pictures that are lost, another rate."""
-        if not self.is_video:
-            return ()
-        index, name, notes = self._video.index, self.files[0].name, []
-        if index.num_lost:
-            all_of_them = len(index) + index.num_lost
-            notes.append(f"{name}: {index.num_lost} of its {all_of_them} pictures give no frame.")
+        """What is odd about the frames, a line each: pictures that are lost, another rate."""
+        name, notes = self.files[0].name if self.is_video else PICTURES_FOLDER, []
+        if self.is_video and self._video.index.num_lost:
+            lost = self._video.index.num_lost
+            all_of_them = self.num_recorded + lost
+            notes.append(f"{name}: {lost} of its {all_of_them} pictures give no frame.")
         if not self.is_as_recorded:
-            rate = mean_rate(index.times, index.time_base)
+            rate, is_constant = mean_rate(*self._times), self._recorded[1]
+            varying = "" if is_constant else ", at a rate that varies"
             notes.append(
-                f"{name} was recorded at {rate:.4g} frames a second: {self.fps} a second are "
-                f"taken by their times, {self.count} for {self.num_recorded}."
+                f"{name} was recorded at {rate:.4g} frames a second{varying}: "
+                f"{rate_text(self.fps)} a second are taken by their times, {self.count} for "
+                f"{self.num_recorded}."
             )
         return tuple(notes)
 
     @property
     def reading(self) -> str:
         """How the files are read, where that is not one frame after the other as stored."""
-        if not self.is_video:
-            return ""
-        turn = self._video.index.first.turn
+        turn = self._video.index.first.turn if self.is_video else Turn()
         turned = "" if turn == Turn() else repr(turn)
         return turned if self.is_as_recorded else f"{turned}{self._picks}"
 
@@ -138,13 +173,14 @@ class FrameSource:
         """Open the file and read one frame, uint8 ``[H, W, 3]`` BGR."""
         if self.is_video:
             return self._video.read(self._picks[index])
-        return read_picture(self.files[index])
+        return read_picture(self._pictures[index])
 
     def read_planes(self, index: int) -> ImageArray:
         """Read one frame as `stored` gives it for ``i420``, uint8 ``[H * 3 / 2, W]``."""
         if self.is_video:
             return self._video.read_i420(self._picks[index])
-        return _planar(self.files[index], read_picture(self.files[index]))
+        file = self._pictures[index]
+        return _planar(file, read_picture(file))
 
     def read_patch(self, boxes: Sequence[Box], index: int) -> ImageArray:
         """Read what `stored` gives beside the picture for ``i420``: BGR at the widened box."""
@@ -157,7 +193,7 @@ class FrameSource:
     def frames(self, stop: int | None = None) -> Iterator[ImageArray]:
         """The frames in order, uint8 ``[H, W, 3]`` BGR; only the first ``stop``, where given."""
         if not self.is_video:
-            return _in_parallel(read_picture, self.files[:stop])
+            return _in_parallel(read_picture, self._pictures[:stop])
         return (image for image, _ in self.stored([], "bgr", stop))
 
     def stored(
@@ -182,7 +218,7 @@ class FrameSource:
             return self._from_video(boxes, pixels, stop, keep)
         if pixels == "bgr":
             return ((frame, None) for frame in self.frames(stop))
-        return _in_parallel(_planar_picture, list(zip(self.files, boxes, strict=True))[:stop])
+        return _in_parallel(_planar_picture, list(zip(self._pictures, boxes, strict=True))[:stop])
 
     def _from_video(
         self, boxes: Sequence[Box], pixels: Pixels, stop: int | None, keep: Keep
@@ -209,22 +245,102 @@ class FrameSource:
         return [(planes, keep(patch_view(image, box))) for box in boxes]
 
 
-def find_frames(root: Path, fps: int = SYNCTALK_328.fps) -> FrameSource:
+def find_frames(
+    root: Path, fps: Fraction | None = None, usual: Fraction = DEFAULT_RATE
+) -> FrameSource:
     """The frames of an avatar: a picture, a video, or a folder in one of the known layouts.
+
+    Args:
+        fps: see `FrameSource`; what pictures were taken at is in ``avatar.json`` beside them.
+        usual: the rate of pictures where neither tells one.
 
     Raises:
         AvatarError: there are none, or a number is missing.
     """
     if root.is_file():
-        return FrameSource((root,), root.suffix.lower() in VIDEO_SUFFIXES, fps)
+        is_video = root.suffix.lower() not in IMAGE_SUFFIXES
+        return FrameSource((root,), is_video, fps if is_video else fps or usual)
     if (root / PICTURES_FOLDER).is_dir():
-        return FrameSource(tuple(numbered(root / PICTURES_FOLDER, IMAGE_SUFFIXES)), False, fps)
+        files = tuple(numbered(root / PICTURES_FOLDER, IMAGE_SUFFIXES))
+        told = rate_beside(root)
+        return FrameSource(files, False, fps if told else fps or usual, told)
     video = root / VIDEO_FILE
     if os.path.lexists(video):
         return FrameSource((video,), True, fps)
     raise AvatarError(
         f"{root}: found no frames, expected {PICTURES_FOLDER}/ with pictures or {VIDEO_FILE}."
     )
+
+
+def rate_beside(root: Path) -> Fraction | None:
+    """The rate that a folder's pictures were taken at, from its ``avatar.json``, where it says so.
+
+    Raises:
+        AvatarError: the file is not readable, or its ``fps`` is no rate.
+    """
+    facts = facts_beside(root)
+    if "fps" not in facts:
+        return None
+    try:
+        return rate_of(facts["fps"])
+    except ConfigError as error:
+        raise AvatarError(f"{root / FACTS_FILE}: {error}") from error
+
+
+def facts_beside(root: Path) -> dict[str, Any]:
+    """What a folder's ``avatar.json`` says of its pictures; nothing where there is none.
+
+    Raises:
+        AvatarError: the file is not readable.
+    """
+    path = root / FACTS_FILE
+    if not os.path.lexists(path):
+        return {}
+    try:
+        facts = json.loads(read_file(path, AvatarError, _MOST_FACTS_BYTES).decode("utf-8"))
+    except AvatarError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise AvatarError(f"{path}: not readable as JSON ({error}).") from error
+    if not isinstance(facts, dict):
+        kind = type(facts).__name__
+        raise AvatarError(f'{path}: found a {kind}, expected {{"fps": "30000/1001"}}.')
+    return facts
+
+
+def unpainted_beside(root: Path, source: FrameSource) -> frozenset[int]:
+    """The frames that stay as they were recorded, as a folder's ``avatar.json`` says.
+
+    Raises:
+        AvatarError: the file is not readable, or its ``unpainted`` no list of recorded frames.
+    """
+    if source.is_video or root.is_file():
+        return frozenset()
+    wanted = facts_beside(root).get("unpainted", [])
+    frames = range(source.num_recorded)
+    is_list = isinstance(wanted, list) and all(type(n) is int and n in frames for n in wanted)
+    if not is_list:
+        raise AvatarError(
+            f"{root / FACTS_FILE}: found unpainted {shown(wanted)}, expected a list of frames, "
+            f"0 to {source.num_recorded - 1}."
+        )
+    recorded = set(wanted)
+    return frozenset(i for i, pick in enumerate(source.picks) if pick in recorded)
+
+
+def masks_folder(root: Path) -> Path:
+    """Where the masks of an avatar's folder or file lie, if there are any."""
+    return (root if root.is_dir() else root.parent) / MASKS_FOLDER
+
+
+def mask_files(root: Path) -> list[Path]:
+    """The mask pictures of an avatar in order; none where there is no such folder.
+
+    Raises:
+        AvatarError: a number is missing, or the folder is empty.
+    """
+    folder = masks_folder(root)
+    return numbered(folder, (".png",)) if folder.is_dir() else []
 
 
 def numbered(folder: Path, suffixes: Sequence[str]) -> list[Path]:

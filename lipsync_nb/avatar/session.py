@@ -98,6 +98,10 @@ class Session:
         # The owner that was used last is the last.
         self._held: dict[Hashable, dict[Kind, _Entry]] = {}
 
+    def __reduce__(self) -> tuple[Callable[[bool], Session], tuple[bool]]:
+        """Another process holds what it opens itself: nothing goes along."""
+        return _restored, (self is SESSION,)
+
     def get(self, owner: Hashable, kind: Kind, key: Hashable) -> Any:
         """What an owner holds of this kind, where it was put under this key; else None."""
         with self._lock:
@@ -159,6 +163,10 @@ class Session:
 
 
 SESSION = Session()
+
+
+def _restored(is_shared: bool) -> Session:
+    return SESSION if is_shared else Session()
 
 
 def session_memory() -> SessionMemory:

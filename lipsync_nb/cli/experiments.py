@@ -18,6 +18,7 @@ from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import Rich
 
 from .progress import ProgressBar
+from .rendering import add_family
 
 if TYPE_CHECKING:
     from lipsync_nb.avatar.avatar import Avatar
@@ -49,6 +50,7 @@ def _command(
         help="network to use instead of the avatar's; 'untrained' makes one of the full width "
         "with seeded weights, as published code exports it",
     )
+    add_family(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -128,7 +130,25 @@ def _add_quantize(commands: Commands) -> None:
 
 def _add_tune(commands: Commands) -> None:
     tune = _command(commands, "tune", "find this machine's fastest configuration", _tune)
-    tune.add_argument("--seconds", type=float, default=40.0, help="default: 40")
+    tune.add_argument("speech", nargs="?", help="sound file of first clips (default: a demo clip)")
+    tune.add_argument(
+        "--target",
+        default="steady",
+        help="steady: frames a second of a warm process (the default); first-clip: seconds from "
+        "the command to the file, each trial in a process of its own",
+    )
+    tune.add_argument(
+        "--allow",
+        default="",
+        help="also search what changes the output: precision (other pictures), preset (larger "
+        "files); joined by commas (default: neither)",
+    )
+    tune.add_argument(
+        "--seconds",
+        type=float,
+        help="begin nothing new after so long (default: 40, first-clip 150)",
+    )
+    tune.add_argument("--frames", type=int, help="of each trial (default: 32, first-clip 100)")
     tune.add_argument("--renew", action="store_true", help="search even if there is a result")
 
 
@@ -159,7 +179,7 @@ def _avatar(options: argparse.Namespace) -> Iterator[Avatar]:
         if generator == "untrained":
             generator = folder / "untrained.onnx"
             generator.write_bytes(untrained_generator(padded=True).SerializeToString())
-        yield load_avatar(options.avatar, generator)
+        yield load_avatar(options.avatar, generator, spec=options.family)
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -218,6 +238,7 @@ def _first(options: argparse.Namespace) -> None:
             avatar.path,
             _speech_path(options),
             generator=avatar.generator,
+            spec=options.family,
             repeats=options.repeats,
             max_frames=options.frames,
             progress=bar,
@@ -228,7 +249,9 @@ def _first(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     given = options.values or ["batch_size=1,4,8,16", "n_jobs=1,2,4"]
-    values: dict[str, Any] = dict(_values(text) for text in given)
+    values: dict[str, Any] = {}
+    for name, more in map(_values, given):
+        values[name] = [*values.get(name, []), *more]
     speech = _speech(options)
     with _avatar(options) as avatar, ProgressBar() as bar:
         result = experiments.sweep(
@@ -313,9 +336,17 @@ def _quantize(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    allow: Any = _names(options.allow) or ()
     with _avatar(options) as avatar, ProgressBar() as bar:
         result = experiments.autotune(
-            avatar, seconds=options.seconds, renew=options.renew, progress=bar
+            avatar,
+            target=options.target,
+            allow=allow,
+            speech=options.speech,
+            max_frames=options.frames,
+            seconds=options.seconds,
+            renew=options.renew,
+            progress=bar,
         )
     tell(result)
 

@@ -10,13 +10,16 @@ from typing import Any, overload
 from lipsync_nb.system.console import CONSOLE_ERRORS
 from lipsync_nb.types.records import Progress
 
+from .notebook_line import NotebookLine, is_in_notebook
+
 
 class ProgressBar:
-    """A tqdm bar with ETA, for a terminal or a notebook; it starts with the first frame.
+    """A bar with ETA, for a terminal (tqdm's) or a notebook; it starts with the first frame.
 
     It takes the progress of a render, and the labelled progress of many: where the count begins
     anew, as for each run of a benchmark, a new line begins; where it goes on under another
-    label, as in a sweep, so does the line. Where nothing can be shown, as on a closed or full
+    label, as in a sweep, so does the line. A notebook has one line for all of them, and keeps how
+    many frames were made in which time. Where nothing can be shown, as on a closed or full
     console, there is no bar.
 
     Args:
@@ -30,6 +33,7 @@ class ProgressBar:
     def __init__(self, label: str | None = None) -> None:
         self._label = label
         self._bar: Any = None
+        self._line: NotebookLine | None = None
         self._is_shown = sys.stderr is not None
 
     def __enter__(self) -> ProgressBar:
@@ -55,9 +59,14 @@ class ProgressBar:
                 self._bar.update(progress.done - self._bar.n)
         self._label = label
 
-    @staticmethod
-    def _opened(label: str | None, total: int) -> Any:
-        return _bar_class()(desc=label, total=total, unit="frame", dynamic_ncols=True)
+    def _opened(self, label: str | None, total: int) -> Any:
+        if is_in_notebook():
+            self._line = self._line or NotebookLine()
+            return self._line.opened(label, total)
+        # A terminal needs none of what looks for a notebook, and a quick start no bar at all.
+        from tqdm.std import tqdm
+
+        return tqdm(desc=label, total=total, unit="frame", dynamic_ncols=True)
 
     def close(self) -> None:
         """End the bar's line."""
@@ -78,14 +87,3 @@ class ProgressBar:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _bar_class() -> Any:
-    """A terminal needs none of what ``tqdm.auto`` loads to look for a notebook."""
-    if "IPython" in sys.modules:
-        from tqdm import auto
-
-        return auto.tqdm
-    from tqdm import std
-
-    return std.tqdm

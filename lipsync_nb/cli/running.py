@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import threading
@@ -53,17 +54,39 @@ def _run(options: argparse.Namespace, told: threading.Event) -> int:
         # The machine's, where nothing more is known: no handles, no rights, no such device.
         say(f"{error.filename or 'the system'}: {error.strerror or error}.")
         return 2
+    except ImportError as error:
+        reason = _of_the_system(error)
+        if reason is None:
+            raise
+        say(f"the system: {reason}.")
+        return 2
     except MemoryError as error:
         say(f"there is not enough memory ({str(error) or 'for what was asked'}).")
         return 2
     except _Ended as end:
         after = _outputs(options)
         written = [name for name in after if after[name] != before[name]]
-        what = f"{written[0]} was written" if written else "nothing was written"
+        what = f"{written[0]} was written" if written else f"nothing was written{_parts(options)}"
         told.set()
         say(f"{_ENDINGS[end.number]}, {what}.")
         raise
     return 0
+
+
+def _of_the_system(error: ImportError) -> str | None:
+    """What the machine lacked when a library was to be loaded: the loader says it in its text."""
+    reasons = map(os.strerror, (errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+    return next((reason for reason in reasons if reason in str(error)), None)
+
+
+def _parts(options: argparse.Namespace) -> str:
+    """What is kept of a long video, for the same command to go on from."""
+    from lipsync_nb.pipeline.parts import parts_folder
+
+    out = getattr(options, "out", None)
+    if not out or not any(parts_folder(out).glob("*.part")):
+        return ""
+    return "; its finished parts are kept, and the same command goes on from there"
 
 
 def _outputs(options: argparse.Namespace) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
@@ -49,6 +49,24 @@ PRESETS: tuple[Preset, ...] = (
     Preset("engine", "what the network computes from a template frame alone is kept", _ENGINE),
     Preset("int8", "8-bit numbers, calibrated on the avatar", replace(_ENGINE, precision="int8")),
 )
+
+
+# What presets are about; a form that is given one leaves all other fields as they are.
+PRESET_FIELDS: tuple[str, ...] = tuple(
+    option.name
+    for option in fields(RenderConfig)
+    if len({getattr(entry.config, option.name) for entry in PRESETS}) > 1
+)
+
+
+def with_preset(config: RenderConfig, chosen: Preset) -> RenderConfig:
+    """A configuration with a preset's own fields, and its others as they were."""
+    return replace(config, **{name: getattr(chosen.config, name) for name in PRESET_FIELDS})
+
+
+def preset_of(config: RenderConfig) -> Preset | None:
+    """The preset whose own fields a configuration has, or None."""
+    return next((entry for entry in PRESETS if with_preset(config, entry) == config), None)
 
 
 def preset(name: str) -> RenderConfig:

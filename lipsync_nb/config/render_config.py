@@ -41,7 +41,7 @@ class RenderConfig(Rich):
 
     batch_size: int = _option(
         0,
-        "frames the generator gets at once (0: 1 on the CPU, 4 on a GPU)",
+        "frames the generator gets at once (0: 1 on the CPU, 8 on a GPU)",
         min=0,
         max=256,
         group="speed",
@@ -49,10 +49,27 @@ class RenderConfig(Rich):
     n_jobs: int = _option(
         1, "joblib workers that composite frames (-1: one a core)", min=-1, max=256, group="speed"
     )
-    order: Literal["pingpong", "index"] = _option(
+    order: Literal["pingpong", "loop", "index", "once"] = _option(
         "pingpong",
-        "template frame of output frame i: to and fro, or i itself, wrapping around",
+        "how the recording is played: pingpong bounces, to and fro; loop (index is the same) "
+        "begins again after its last frame; once ends the video with it",
         keeps="features",
+        group="template",
+    )
+    start_frame: int = _option(
+        -1,
+        "the recording's frame that is played first (-1: 1 where it bounces, else 0)",
+        min=-1,
+        max=10**9,
+        keeps="features",
+        group="template",
+    )
+    audio_offset_ms: int = _option(
+        0,
+        "milliseconds that the mouth moves ahead of the sound (below 0: behind it); the sound "
+        "track stays where it is",
+        min=-10_000,
+        max=10_000,
         group="template",
     )
     audio_padding: Literal["zero", "repeat"] = _option(
@@ -60,8 +77,14 @@ class RenderConfig(Rich):
         "feature rows before the first and after the last: zeros, or that row again",
         group="template",
     )
-    provider: Literal["auto", "cpu", "cuda"] = _option(
-        "auto", "ONNX Runtime's execution provider; auto takes CUDA where it loads", group="network"
+    provider: Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"] = _option(
+        "auto",
+        "ONNX Runtime's execution provider; auto takes CUDA where it loads, else the CPU; what is "
+        "asked for by name is had, or is an error",
+        group="network",
+    )
+    device_id: int = _option(
+        0, "number of the GPU, where there are several", min=0, max=63, group="network"
     )
     num_threads: int = _option(
         0,
@@ -73,7 +96,7 @@ class RenderConfig(Rich):
     streams: int = _option(
         0,
         "batches that run through the network at the same time, each on its share of the threads "
-        "(0: on the CPU one a thread where stages overlap, else one)",
+        "(0: on the CPU one a thread where stages overlap, on CUDA two, else one)",
         min=0,
         max=256,
         group="speed",
@@ -112,7 +135,7 @@ class RenderConfig(Rich):
     fuse: bool = _option(
         True,
         "compute the layers on large pictures row by row, in code compiled for this processor "
-        "(fp32 on the CPU, one thread a stream)",
+        "(fp32 on the CPU, int8 where it has AVX-512 and VNNI; one thread a stream)",
         group="network",
     )
     feature_cache: Literal["auto", "on", "off"] = _option(
@@ -140,6 +163,14 @@ class RenderConfig(Rich):
         "auto",
         "how the features are kept; uint8 takes a quarter of float32's bytes; auto takes it where "
         "pictures were found to differ by 1 of 255 at most, else float32",
+        keeps="features",
+        group="network",
+    )
+    compositing: Literal["auto", "workers", "network"] = _option(
+        "auto",
+        "what pastes predictions into frames: joblib's workers, or nodes in the network's own "
+        "graph, so that a GPU is sent windows of sound alone and gives back finished pixels; auto "
+        "takes these on a GPU",
         keeps="features",
         group="network",
     )
@@ -177,6 +208,66 @@ class RenderConfig(Rich):
         is_swept=False,
         group="template",
     )
+    paste: Literal["hard", "feather"] = _option(
+        "hard",
+        "how predictions are laid over the recording: hard, as the published script does, or with "
+        "a soft edge inside the face box; this also follows the avatar's masks, where it has any",
+        group="mouth",
+    )
+    feather_pixels: int = _option(
+        0,
+        "width of the soft edge in pixels of the frame (0: a sixteenth of the face box)",
+        min=0,
+        max=1000,
+        group="mouth",
+    )
+    colour_match: bool = _option(
+        False,
+        "move the prediction's colours to those that the recording has along its edge and outside "
+        "its masked part, in each frame, by a quarter at most",
+        group="mouth",
+    )
+    silence: Literal["paint", "still", "keep"] = _option(
+        "paint",
+        "the mouth in pauses: paint what the network hears in them; still: let it hear a quiet "
+        "room there; keep: show the recording's own mouth",
+        group="mouth",
+    )
+    silence_detector: Literal["auto", "silero", "level"] = _option(
+        "auto",
+        "what finds pauses: Silero's voice detector (extra `voice`), or a gate on the level; auto "
+        "takes the first where it is installed",
+        group="mouth",
+    )
+    silence_threshold_db: int = _option(
+        -26,
+        "level below which the gate takes sound for a pause, in dB of the speech's own level",
+        min=-90,
+        max=-5,
+        group="mouth",
+    )
+    silence_min_pause_ms: int = _option(
+        600,
+        "silences that are shorter than this are part of the speech, in milliseconds",
+        min=100,
+        max=60_000,
+        group="mouth",
+    )
+    silence_margin_ms: int = _option(
+        160,
+        "sound before and after speech that still counts as speech, so that none is cut, in "
+        "milliseconds",
+        min=0,
+        max=5000,
+        group="mouth",
+    )
+    silence_fade_ms: int = _option(
+        160,
+        "cross-fade between speech and pause, on the pause's side, in milliseconds",
+        min=0,
+        max=5000,
+        group="mouth",
+    )
     image_format: Literal["jpg", "png"] = _option(
         "jpg", "pictures of a folder of frames", group="output"
     )
@@ -187,9 +278,34 @@ class RenderConfig(Rich):
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         _option("superfast", "H.264 encoder's trade of speed for size", group="output")
     )
+    encoder: Literal["x264", "nvenc"] = _option(
+        "x264",
+        "what encodes H.264: x264 on the processor, or nvenc on an NVIDIA GPU that can",
+        group="output",
+    )
+    encoders: int = _option(
+        0,
+        "H.264 encoders at the same time, on segments in turn, which are joined as they are (0: "
+        "two where one has more threads than it can use)",
+        min=0,
+        max=16,
+        group="output",
+    )
+    resume: Literal["auto", "on", "off"] = _option(
+        "auto",
+        "keep the finished segments of a video that is broken off, killed too, beside it, and go "
+        "on from them the next time; auto for 4500 frames and more, not while it is played",
+        is_swept=False,
+        group="output",
+    )
     audio_bitrate: int = _option(
         128_000, "AAC bits a second of the sound track", min=16_000, max=512_000, group="output"
     )
+
+    @property
+    def device(self) -> str:
+        """Provider and GPU, as networks are opened with them: ``auto``, ``cpu``, ``cuda:1``."""
+        return f"{self.provider}:{self.device_id}" if self.device_id else self.provider
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.system.limits import available_cores
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,16 @@ class ThreadPlan:
         return self.network * self.streams
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def plan_threads(config: RenderConfig, cores: int | None = None) -> ThreadPlan:
+def plan_threads(
+    config: RenderConfig, cores: int | None = None, on_gpu: bool = False
+) -> ThreadPlan:
     """Threads for a configuration.
 
     ``auto`` gives the network, by far the largest part of the work, all cores, and x264 the
     quarter of them that keeps up with it; while stages overlap, none waits in a busy loop, and
     every core has a batch of its own: cores that share one wait for each other after every
-    operator. ``each`` leaves every library as it is by itself.
+    operator. ``each`` leaves every library as it is by itself. Where the network runs on a GPU,
+    x264 gets all cores.
 
     Example:
         >>> plan_threads(RenderConfig(), cores=8)
@@ -60,4 +56,5 @@ def plan_threads(config: RenderConfig, cores: int | None = None) -> ThreadPlan:
     threads = config.num_threads or cores
     streams = config.streams or (threads if config.overlap else 1)
     each = max(1, threads // streams)
-    return ThreadPlan(each, streams, not config.overlap, max(1, cores // 4))
+    encoder = cores if on_gpu else max(1, cores // 4)
+    return ThreadPlan(each, streams, not config.overlap, encoder)

@@ -16,14 +16,14 @@ from pathlib import Path
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.network.inference import Generator
 from lipsync_nb.pipeline.batches import batch_frames, iter_batches, make_batch, template_order
 from lipsync_nb.pipeline.compositing import composite_frame
-from lipsync_nb.pipeline.encoding import encode_speech, rows_needed
+from lipsync_nb.pipeline.encoding import encode_speech, times_of
 from lipsync_nb.pipeline.sinks import ImageFolderSink
 from lipsync_nb.pipeline.timing import Timings
+from lipsync_nb.system.limits import available_cores
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import CachePolicy, Predictions, Progress, ProgressCallback, Speech
 
@@ -122,8 +122,7 @@ def run_bare_network(
     with timings.stage("open"):
         template = avatar.open_template("memory", "bgr")
         generator = Generator(path, avatar.spec, num_threads=available_cores())
-        rows = rows_needed(max_frames, avatar.spec)
-        track = encode_speech(avatar, speech, max_rows=rows)
+        track = encode_speech(avatar, speech, max_frames=max_frames, times=times_of(avatar))
     count = min(max_frames or len(track), len(track))
     order = template_order(len(template), count)
     trial = next(iter_batches(template, track, order, BARE_BATCH))
@@ -155,9 +154,13 @@ class _Program:
         max_frames: int,
         progress: ProgressCallback | None,
     ) -> int:
-        rows = rows_needed(max_frames, self.avatar.spec)
         track = encode_speech(
-            self.avatar, speech, self.provider, max_rows=rows, timings=self.timings
+            self.avatar,
+            speech,
+            self.provider,
+            max_frames=max_frames,
+            timings=self.timings,
+            times=times_of(self.avatar),
         )
         count = min(max_frames or len(track), len(track))
         order = template_order(len(self.template), count)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.avatar.session import Session
 from lipsync_nb.config.presets import PRESETS, preset
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import BenchmarkError, ConfigError
 from lipsync_nb.pipeline.render import FrameStream, render
 from lipsync_nb.pipeline.timing import Timings
+from lipsync_nb.system.limits import available_cores
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.types.records import Progress, ProgressCallback, Speech
 
@@ -172,8 +173,8 @@ def benchmark(
         for name in dict.fromkeys(configs)
     ]
     bench = Meter(speech, max_frames, measure_inference, progress)
-    # Each has an avatar of its own, so that none finds or drives out the caches of another.
-    avatars = {name: replace(avatar) for name, _ in contenders}
+    # Each has a session of its own, so that none finds or drives out what another holds.
+    avatars = {name: replace(avatar, session=Session()) for name, _ in contenders}
     runs = [
         bench.run(avatars[name], name, config, repeat)
         for repeat in range(repeats + 1)

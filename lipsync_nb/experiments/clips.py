@@ -20,7 +20,7 @@ from lipsync_nb.config.presets import preset
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import BenchmarkError
 from lipsync_nb.system.outputs import scratch_folder
-from lipsync_nb.types.records import Progress
+from lipsync_nb.types.records import ModelSpec, Progress
 from lipsync_nb.types.rich import RichResult
 from lipsync_nb.types.table import Column, Table
 
@@ -131,12 +131,17 @@ class FirstClips(RichResult):
             Column(f"over {reference}", lambda name: str(self.ratio(name, reference))),
             Column("first frame s", median("first_frame_seconds", places=2)),
             Column("steady FPS", median("steady_fps")),
-            Column("warm FPS", median("warm_fps")),
+            *([Column("warm FPS", median("warm_fps"))] if self._is_warm else []),
             Column("cores busy", median("busy", places=2)),
             Column("CPU s", median("cpu_seconds")),
             Column("peak MB", median("peak_bytes", 1e-6, 0)),
         ]
         return Table.of(columns, self.names)
+
+    @property
+    def _is_warm(self) -> bool:
+        """Whether processes rendered more than once."""
+        return any(clip.warm_fps for clip in self.clips)
 
     @property
     def head(self) -> str:
@@ -174,6 +179,7 @@ def first_clips(
     *,
     generator: str | Path | None = None,
     audio_encoder: str | Path | None = None,
+    spec: str | ModelSpec = "auto",
     repeats: int = 5,
     max_frames: int = 250,
     renders: int = 2,
@@ -187,6 +193,7 @@ def first_clips(
     Args:
         avatar, generator, audio_encoder, speech: paths, as `load_avatar` and `load_speech` take
             them.
+        spec: the network's family, as `load_avatar` takes it.
         configs: as for `benchmark`, by name None for the programs that are no configuration; each
             repeat begins with another of them.
         max_frames: frames of each render, 0: the whole speech.
@@ -216,12 +223,13 @@ def first_clips(
             out=str(folder),
             max_frames=max_frames,
             renders=renders,
+            spec=spec if isinstance(spec, str) else asdict(spec),
         )
         jobs = [replace(plain, name=name, config=_config(name, configs)) for name in configs]
         clips = []
         for repeat in range(repeats + 1):
             turn = repeat % len(jobs)
-            clips += [_clip(job, repeat, progress) for job in [*jobs[turn:], *jobs[:turn]]]
+            clips += [run_clip(job, repeat, progress) for job in [*jobs[turn:], *jobs[:turn]]]
     return FirstClips(tuple(clips), environment())
 
 
@@ -236,8 +244,17 @@ def _config(
     return asdict(preset(name))
 
 
-def _clip(job: ClipJob, repeat: int, progress: RunProgress | None) -> Clip:
-    """Start a process, and take the times of what it says."""
+def run_clip(job: ClipJob, repeat: int, progress: RunProgress | None = None) -> Clip:
+    """Start a process, and take the times of what it says; its outputs are deleted.
+
+    Args:
+        job: its ``out`` is a folder for temporary files.
+        repeat: 0 for a process that prepares what is kept on disk.
+        progress: called with a text and a `Progress` as frames are made.
+
+    Raises:
+        BenchmarkError: the process failed, with its sentence.
+    """
     label = f"{job.name}, process {repeat}" if repeat else f"{job.name}, preparing"
     with tempfile.TemporaryDirectory(dir=job.out) as place, tempfile.TemporaryFile() as errors:
         command = [sys.executable, "-m", one_clip.__name__, job_text(replace(job, out=place))]

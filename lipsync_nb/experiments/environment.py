@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import llvmlite.binding as llvm
 import psutil
 
-from lipsync_nb.config.thread_plan import available_cores
+from lipsync_nb.system.limits import available_cores
 
 _SAMPLE_SECONDS = 0.05
 # As LLVM names them: what works on 8-bit and 32-bit numbers, on x86-64 and Arm.

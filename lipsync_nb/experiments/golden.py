@@ -265,6 +265,7 @@ def mouth_pictures(
         NetworkError, ProviderError, SpeechError: see `iter_frames`.
     """
     timings = timings or Timings()
+    config = replace(config or RenderConfig(), compositing="workers")
     stream = FrameStream(avatar, speech, config, timings)
     stream.warm_up()
     timings.begin()

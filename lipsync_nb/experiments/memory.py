@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import itertools
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +16,7 @@ from lipsync_nb.avatar.session import SessionMemory as SessionMemory
 from lipsync_nb.avatar.session import session_memory as session_memory
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.media.imaging import bgr_to_i420
-from lipsync_nb.system.limits import free_memory_bytes
+from lipsync_nb.system.limits import free_memory_bytes, give_back_memory
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Box, Pixels, shown
 from lipsync_nb.types.rich import RichResult
@@ -119,20 +117,17 @@ def _measured(avatar: Avatar, count: int, pixels: Pixels) -> int:
     """Bytes that the process grows by when a template is opened and each of its frames used."""
     boxes = list(itertools.islice(itertools.cycle(avatar.boxes), count))
     gc.collect()
-    _give_back_what_was_freed()
+    give_back_memory()
     process = psutil.Process()
     before = process.memory_info().rss
     template = _template(avatar, boxes, pixels)
     for index in range(len(template)):
         template.crop(index)
         template.canvas(index)
+    # The frames that were decoded for it and let go are not the template's.
+    gc.collect()
+    give_back_memory()
     return max(0, process.memory_info().rss - before)
-
-
-def _give_back_what_was_freed() -> None:
-    """To the system: what is taken again from there would not be seen. Where glibc is."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _template(avatar: Avatar, boxes: list[Box], pixels: Pixels) -> Template:

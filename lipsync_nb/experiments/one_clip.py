@@ -18,11 +18,12 @@ import psutil
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.avatar.loading import load_avatar
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.config.thread_plan import available_cores
 from lipsync_nb.errors import LipsyncError
 from lipsync_nb.pipeline.audio_features import load_speech
 from lipsync_nb.pipeline.render import render
 from lipsync_nb.pipeline.timing import Timings
+from lipsync_nb.system.limits import available_cores
+from lipsync_nb.types.families import spec_from
 from lipsync_nb.types.records import Progress, Speech
 
 
@@ -38,6 +39,8 @@ class ClipJob:
         max_frames: 0: the whole speech.
         renders: so many in the same process; the first is the first clip.
         config: fields of a `RenderConfig`.
+        box, fps: see `load_avatar`; None: the avatar's own.
+        spec: fields of a `ModelSpec`, or a family's name; ``auto``: the network's own.
     """
 
     name: str
@@ -49,10 +52,15 @@ class ClipJob:
     max_frames: int = 0
     renders: int = 1
     config: dict[str, Any] | None = None
+    spec: dict[str, Any] | str = "auto"
+    box: tuple[int, ...] | None = None
+    fps: str | None = None
 
     def run(self) -> None:
         """Render, and print what happens."""
-        avatar = load_avatar(self.avatar, self.generator, self.audio_encoder)
+        spec = self.spec if isinstance(self.spec, str) else spec_from(self.spec)
+        networks = self.generator, self.audio_encoder
+        avatar = load_avatar(self.avatar, *networks, spec=spec, box=self.box, fps=self.fps)
         speech = load_speech(self.speech)
         for number in range(self.renders):
             clock = _Clock()

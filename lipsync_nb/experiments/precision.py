@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 
 from lipsync_nb.avatar.avatar import Avatar
-from lipsync_nb.avatar.loading import demo_folder
+from lipsync_nb.avatar.session import Session
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.errors import ConfigError, NetworkError, SpeechError
+from lipsync_nb.errors import ConfigError, NetworkError
 from lipsync_nb.network.inference import Generator
 from lipsync_nb.network.integers import weight_bits
 from lipsync_nb.network.kept import KeptNetworks
@@ -27,17 +27,18 @@ from lipsync_nb.network.quantization import (
 from lipsync_nb.network.splitting import nodes_of_input
 from lipsync_nb.pipeline.batches import make_batch
 from lipsync_nb.pipeline.calibration import calibration_feeds
-from lipsync_nb.pipeline.encoding import encode_speech
+from lipsync_nb.pipeline.encoding import encode_speech, times_of
 from lipsync_nb.pipeline.generator_file import GeneratorFile, NormalForm
 from lipsync_nb.pipeline.render import FrameStream
 from lipsync_nb.pipeline.track import Track
 from lipsync_nb.system.outputs import check_output_file, refuse_inputs, scratch_folder, write_file
-from lipsync_nb.types.arrays import AnyArray, FloatArray, ImageArray
-from lipsync_nb.types.records import FEATURE_SIZE, Speech
+from lipsync_nb.types.arrays import AnyArray, ImageArray
+from lipsync_nb.types.records import Speech
 from lipsync_nb.types.rich import RichResult
 from lipsync_nb.types.table import Column, Table
 
 from .benchmarks import Meter, RunProgress
+from .demo_truths import demo_truth
 from .quality import SSIM_MISSING, Likeness, demo_mouth_opening, likeness, mouth_of, pearson
 from .results import write_results
 from .runs import Run, Spread
@@ -129,8 +130,8 @@ def quantize(
 
 def _normal_form(avatar: Avatar) -> NormalForm:
     """The generator's file as it is prepared, float32 in and out; tried on the first frame."""
-    path, template = avatar.require_generator(), avatar.open_template("none")
-    silence, first = np.zeros((1, FEATURE_SIZE), np.float32), np.zeros(1, np.int64)
+    path, template = avatar.require_generator(), avatar.seen_template()
+    silence, first = np.zeros((1, *avatar.spec.row_shape), np.float32), np.zeros(1, np.int64)
     return GeneratorFile(
         path,
         avatar.spec,
@@ -143,10 +144,10 @@ def _normal_form(avatar: Avatar) -> NormalForm:
 def _samples(
     avatar: Avatar, names: Sequence[str], speech: Speech | None
 ) -> list[dict[str, AnyArray]]:
-    track: Track = np.zeros((0, FEATURE_SIZE), np.float32)
+    track: Track = np.zeros((0, *avatar.spec.row_shape), np.float32)
     if speech is not None:
-        track = encode_speech(avatar, speech)
-    return calibration_feeds(avatar.path, avatar.open_template("none"), track, names)
+        track = encode_speech(avatar, speech, times=times_of(avatar))
+    return calibration_feeds(avatar.path, avatar.seen_template(), track, names)
 
 
 @dataclass(frozen=True)
@@ -370,13 +371,15 @@ class _Comparison:
         return PrecisionRow(precision, size, r=self._follows(images))
 
     def _way(self, precision: Recipe) -> tuple[Avatar, RenderConfig]:
-        config = RenderConfig(max_frames=self._max_frames)
+        config = RenderConfig(max_frames=self._max_frames, compositing="workers")
+        # One precision's features are not another's, and none is to let go of them.
+        avatar = replace(self._avatar, session=Session())
         if precision != "int8-dynamic":
-            return replace(self._avatar), replace(config, precision=precision)
+            return avatar, replace(config, precision=precision)
         # ONNX Runtime has no faster form of it: it runs as the origin ran it.
         file = quantize(self._avatar, precision).save(self._folder / "dynamic.onnx")
         plain = replace(config, prepare=False, feature_cache="off")
-        return replace(self._avatar, generator=file), plain
+        return replace(avatar, generator=file), plain
 
     def _follows(self, images: ImageArray) -> float | None:
         truth = demo_truth(self._avatar, self._speech)
@@ -422,26 +425,3 @@ def _shown_frames(count: int, worst: Sequence[int]) -> tuple[int, ...]:
     """A few frames over the speech, and the one that differs most."""
     spread = np.linspace(0, count - 1, SHOWN + 2).astype(int)[1:-1].tolist()
     return tuple(sorted({*spread, worst[-1] if len(worst) > 1 else 0}))
-
-
-def demo_truth(avatar: Avatar, speech: Speech) -> FloatArray | None:
-    """The drawn truth of a demo clip's mouth opening, float32 ``[frames]``; None for others.
-
-    Raises:
-        SpeechError: the file beside the speech is damaged.
-    """
-    if speech.path is None or avatar.path != demo_folder():
-        return None
-    file = speech.path.with_suffix(".truth.npz")
-    if not file.is_file():
-        return None
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            opening: FloatArray = stored["mouth"][:, 0].astype(np.float32)
-        if not np.isfinite(opening).all():
-            raise ValueError("it is not finite")
-    # NumPy and zipfile have an error of their own for each part that can be damaged.
-    except Exception as error:
-        text = f"{file}: found no truth ({error}), expected an array mouth of two axes"
-        raise SpeechError(f"{text}.") from error
-    return opening

@@ -7,12 +7,13 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
-from lipsync_nb.errors import BenchmarkError
+from lipsync_nb.errors import BenchmarkError, NetworkError
 from lipsync_nb.network.inference import Session, random_feeds
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
 from lipsync_nb.pipeline.generation import network_of_a_frame
@@ -144,13 +145,13 @@ def profile_network(
             return Session(
                 network,
                 Path(graph),
-                provider=config.provider,
+                provider=config.device,
                 num_threads=plan.network,
                 batch_size=batch_size if config.prepare else 0,
                 profile=folder / "profile",
             )
 
-        trial = _FusedTrial(model, open_session) if fused else _Trial(open_session(model))
+        trial = _trial(model, open_session, fused)
         feeds = random_feeds(model, batch_size)
         for _ in range(repeats + 1):
             trial.run(feeds)
@@ -158,6 +159,14 @@ def profile_network(
     # The first run, of as many kernels as every other, warms up.
     events = events[len(events) // (repeats + 1) :]
     return _profile(graph, events, batch_size, repeats, plan.network)
+
+
+def _trial(model: bytes, open_session: Callable[[bytes], Session], fused: bool) -> _Trial:
+    """As a render would run it."""
+    if fused:
+        with suppress(NetworkError):
+            return _FusedTrial(model, open_session)
+    return _Trial(open_session(model))
 
 
 class _Trial:

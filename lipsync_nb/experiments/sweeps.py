@@ -7,14 +7,14 @@ import importlib
 import itertools
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lipsync_nb.avatar.avatar import Avatar
-from lipsync_nb.config.render_config import RenderConfig, kept_by, swept_fields
-from lipsync_nb.config.thread_plan import available_cores
+from lipsync_nb.avatar.session import Session
+from lipsync_nb.config.render_config import RenderConfig, kept_by
 from lipsync_nb.errors import BenchmarkError, ConfigError, LipsyncError
 from lipsync_nb.system.outputs import check_output_file
 from lipsync_nb.types.records import Progress, Speech
@@ -25,6 +25,7 @@ from .benchmarks import Meter, RunProgress
 from .environment import environment
 from .results import read_results, record_of, write_results
 from .runs import Run, Spread
+from .swept_values import check_swept
 
 KIND = "sweep"
 Warmup = Literal["apart", "included"]
@@ -139,6 +140,23 @@ class Sweep(RichResult):
         others = [row for row in self.measured if row is not self.best]
         return [row for row in others if row.fps is not None and best.ties_with(row.fps)]
 
+    @property
+    def choice(self) -> SweepRow:
+        """The row to take: the best, or the smallest batch of those that tie with it.
+
+        It takes less memory, and its first frame is there sooner; among equal batches it is the one
+        with the fewest workers.
+
+        Raises:
+            BenchmarkError: none could be measured.
+        """
+
+        def size(row: SweepRow) -> tuple[float, float]:
+            workers = row.config.n_jobs
+            return row.config.batch_size, workers if workers > 0 else float("inf")
+
+        return min([self.best, *self.ties], key=size)
+
     def to_rows(self) -> list[dict[str, Any]]:
         """One flat dict a configuration: values, FPS, ms a frame of each stage, the reason."""
         stages = ("batch", "inference", "composite", "encode")
@@ -230,7 +248,10 @@ class Sweep(RichResult):
         fps = Spread.of([run.fps for run in self.best.runs])
         text = f"Best: {self.best.name} with {fps.median:.1f} FPS"
         ties = [row.name for row in self.ties]
-        return f"{text}; a tie with {'; '.join(ties)}." if ties else f"{text}."
+        if not ties:
+            return f"{text}."
+        taken = "" if self.choice is self.best else f" The smallest of these is {self.choice.name}."
+        return f"{text}; a tie with {'; '.join(ties)}.{taken}"
 
 
 def _save(path: str | Path, result: Sweep, identity: dict[str, Any]) -> Path:
@@ -282,42 +303,17 @@ def sweep(
 
     Example:
         >>> result = sweep(avatar, speech, batch_size=[1, 4, 8], n_jobs=[1, 2])
-        >>> render(avatar, speech, "best.mp4", result.best.config)
+        >>> render(avatar, speech, "best.mp4", result.choice.config)
     """
     base = base or RenderConfig()
-    _check(values, warmup, repeats)
+    check_swept(values, warmup, repeats)
     grid = _grid(base, values)
+    count = len(grid)
     work = _Work(avatar, speech, warmup, repeats, max_frames, progress)
     identity = {"identity": _identity(avatar, speech, base, list(values), warmup, max_frames)}
     if path is not None and os.path.exists(check_output_file(path)):
         grid = _resumed(grid, Path(path), identity)
-    return work.run(grid, path, identity)
-
-
-def _check(values: dict[str, Sequence[Any]], warmup: str, repeats: int) -> None:
-    known = swept_fields()
-    if not values:
-        raise BenchmarkError("found no field to sweep, expected lists of values by field.")
-    if repeats < 1:
-        raise BenchmarkError(f"repeats: found {repeats}, expected 1 or more.")
-    if warmup not in ("apart", "included"):
-        raise BenchmarkError(f"warmup: found {warmup!r}, expected apart or included.")
-    for name, entries in values.items():
-        if name not in known:
-            raise ConfigError(f"{name}: no such field, expected one of {', '.join(known)}.")
-        if isinstance(entries, str) or not isinstance(entries, Collection) or not len(entries):
-            raise ConfigError(f"{name}: found {entries!r}, expected a list of values.")
-        for value in entries:
-            _check_value(name, value)
-
-
-def _check_value(name: str, value: Any) -> None:
-    RenderConfig(**{name: value})
-    most = max(16, 4 * available_cores())
-    if name in ("n_jobs", "num_threads") and value > most:
-        raise ConfigError(
-            f"{name}: found {value}, expected at most {most} on {available_cores()} cores."
-        )
+    return work.run(grid, count, path, identity)
 
 
 def _grid(base: RenderConfig, values: dict[str, Sequence[Any]]) -> list[SweepRow]:
@@ -377,13 +373,23 @@ class _Work:
     _avatars: dict[tuple[object, ...], Avatar] = field(default_factory=dict)
     _done: int = 0
 
-    def run(self, rows: list[SweepRow], path: str | Path | None, identity: dict[str, Any]) -> Sweep:
-        """Measure what is missing, repeat by repeat; each run is written down at once."""
+    def run(
+        self,
+        rows: list[SweepRow],
+        num_wanted: int,
+        path: str | Path | None,
+        identity: dict[str, Any],
+    ) -> Sweep:
+        """Measure what is missing, repeat by repeat; each run is written down at once.
+
+        Args:
+            num_wanted: the first so many rows are asked for; the others were measured before.
+        """
         start, where = time.perf_counter(), environment()
         missing = [
             (repeat, number)
             for repeat in range(1, self.repeats + 1)
-            for number, row in enumerate(rows)
+            for number, row in enumerate(rows[:num_wanted])
             if not row.reason and len(row.runs) < repeat
         ]
         for repeat, number in missing:
@@ -408,11 +414,15 @@ class _Work:
         cold = self.warmup == "included"
         meter = Meter(self.speech, self.max_frames, False, report, again=not cold)
         if cold:
-            config = replace(row.config, warmup="included", pad_last_batch=False)
-            return meter.run(replace(self.avatar), row.name, config, repeat)
+            # What a run before it left in memory or wrote would make the first one alone cold.
+            cold_avatar = replace(self.avatar, session=Session())
+            config = replace(
+                row.config, warmup="included", pad_last_batch=False, feature_files=False
+            )
+            return meter.run(cold_avatar, row.name, config, repeat)
         key = kept_by(row.config)
         if key not in self._avatars:
-            self._avatars[key] = replace(self.avatar)
+            self._avatars[key] = replace(self.avatar, session=Session())
             Meter(self.speech, self.max_frames, False, None).run(
                 self._avatars[key], row.name, row.config, 0
             )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lipsync_nb.errors import MissingLibraryError, OutputError
 from lipsync_nb.system.quiet import Shared, Undo
-from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.types.arrays import FloatArray, ImageArray
 
 try:
     import cv2
@@ -44,7 +44,8 @@ _BGR_TO_YCBCR = (
 )
 _BLACK = np.array([16, 128, 128])
 _YCBCR_TO_BGR = np.linalg.inv(_BGR_TO_YCBCR)
-_TO_YCBCR = np.hstack([_BGR_TO_YCBCR, _BLACK[:, None]]).astype(np.float32)
+# BGR and 1 to Y, Cb, Cr: float32 ``[3, 4]``.
+TO_YCBCR = np.hstack([_BGR_TO_YCBCR, _BLACK[:, None]]).astype(np.float32)
 _TO_BGR = np.hstack([_YCBCR_TO_BGR, -(_YCBCR_TO_BGR @ _BLACK)[:, None]]).astype(np.float32)
 
 
@@ -113,6 +114,21 @@ def read_image(path: str | Path) -> ImageArray | None:
         return None
 
 
+def check_picture_name(path: Path) -> Path:
+    """Tell, before the work, that a picture's name is of no format that can be written.
+
+    Raises:
+        OutputError: OpenCV does not know the suffix.
+    """
+    if not cv2.haveImageWriter(f"picture{path.suffix}"):
+        raise _unknown_format(path)
+    return path
+
+
+def _unknown_format(path: Path) -> OutputError:
+    return OutputError(f"{path}: found suffix {path.suffix or 'none'}, expected .jpg or .png.")
+
+
 def write_image(path: Path, image: ImageArray, jpeg_quality: int = 95) -> None:
     """Write uint8 ``[h, w, 3]`` BGR as the picture format that the suffix names.
 
@@ -124,7 +140,7 @@ def write_image(path: Path, image: ImageArray, jpeg_quality: int = 95) -> None:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
     except cv2.error as error:
-        raise OutputError(f"{path}: found suffix {path.suffix}, expected .jpg or .png.") from error
+        raise _unknown_format(path) from error
 
 
 def i420_planes(picture: ImageArray) -> tuple[ImageArray, ImageArray, ImageArray]:
@@ -157,7 +173,7 @@ def paste_i420(
     room = np.empty(6 * size, np.uint8) if room is None else room[: 6 * size]
     colours = room[: 3 * size].reshape(image.shape)
     channels = list(room[3 * size :].reshape(3, height, width))
-    cv2.transform(image, _TO_YCBCR, dst=colours)
+    cv2.transform(image, TO_YCBCR, dst=colours)
     cv2.split(colours, channels)
     luma, *chroma = i420_planes(picture)
     luma[y : y + height, x : x + width] = channels[0]
@@ -190,6 +206,32 @@ def i420_to_bgr(picture: ImageArray) -> ImageArray:
     size = luma.shape[1], luma.shape[0]
     full = [cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in chroma]
     return np.asarray(cv2.transform(cv2.merge([luma, *full]), _TO_BGR), np.uint8)
+
+
+def blend(original: ImageArray, over: ImageArray, weights: FloatArray, out: ImageArray) -> None:
+    """Write ``original + weights * (over - original)``, rounded; either as it is at 0 and 1.
+
+    Args:
+        original, over, out: uint8 ``[h, w, 3]`` or ``[h, w]``; two of them may be the same.
+        weights: float32 ``[h, w]``, 0..1.
+    """
+    cv2.blendLinear(over, original, weights, np.float32(1) - weights, dst=out)
+
+
+def halved(field: FloatArray) -> FloatArray:
+    """Means of 2x2 values of float32 ``[h, w]``, h and w even."""
+    half = field.shape[1] // 2, field.shape[0] // 2
+    return np.asarray(cv2.resize(field, half, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def multiplied(image: ImageArray, field: FloatArray) -> ImageArray:
+    """A picture by a smooth field of gains: uint8 ``[h, w, 3]`` by float32 ``[k, k, 3]``.
+
+    The field is enlarged linearly; values are rounded, and cut at 255.
+    """
+    height, width = image.shape[:2]
+    full = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.multiply(image, full, dtype=cv2.CV_8U), np.uint8)
 
 
 def turned(image: ImageArray, turn: Turn) -> ImageArray:
@@ -231,6 +273,20 @@ def blurred(image: ImageArray, sigma: float) -> ImageArray:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 
+def grey(image: ImageArray) -> ImageArray:
+    """Uint8 ``[h, w, 3]`` BGR as grey ``[h, w]``, by BT.601's weights."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def laplacian(image: ImageArray, sigma: float) -> npt.NDArray[np.float32]:
+    """The sum of second derivatives of a grey picture ``[h, w]`` under a Gaussian blur, float32.
+
+    In float: rounding to levels would be noise of its own in dark pictures.
+    """
+    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma)
+    return np.asarray(cv2.Laplacian(smooth, cv2.CV_32F), np.float32)
+
+
 def outlined(
     image: ImageArray,
     corners: tuple[int, int, int, int],
@@ -264,3 +320,52 @@ def coloured(levels: npt.NDArray[np.float32], low: float, high: float) -> ImageA
     scale = 255 / max(high - low, 1e-9)
     grey = np.clip((levels - low) * scale, 0, 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA), np.uint8)
+
+
+def cut_square(
+    image: ImageArray,
+    x: float,
+    y: float,
+    side: float,
+    angle: float,
+    size: int,
+    is_padded: bool = False,
+) -> ImageArray:
+    """A square of a picture, turned, as a picture of ``size`` by ``size`` pixels.
+
+    Args:
+        x, y: its middle, in pixels.
+        side: in pixels.
+        angle: clockwise, in radians.
+        is_padded: black outside of the picture, instead of its border repeated.
+    """
+    # Linear interpolation takes four pixels alone: what is much larger is shrunk by area then.
+    whole = max(1, int(side / size)) * size
+    scale = side / whole
+    a, b = scale * np.cos(angle), scale * np.sin(angle)
+    # The middle of a pixel is half a pixel from its corner.
+    half = (whole - 1) / 2
+    matrix = np.array([[a, -b, x - 0.5 - half * (a - b)], [b, a, y - 0.5 - half * (a + b)]])
+    border = cv2.BORDER_CONSTANT if is_padded else cv2.BORDER_REPLICATE
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cut = cv2.warpAffine(image, matrix, (whole, whole), flags=flags, borderMode=border)
+    return resize(np.asarray(cut, np.uint8), size, size, "area")
+
+
+_GREY = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+def decode_grey(data: bytes, shrink: int = 1) -> ImageArray | None:
+    """The picture in a file's bytes as uint8 ``[h, w]``, or None where there is none.
+
+    Args:
+        shrink: 1, 2, 4 or 8: so many times smaller, which a JPEG gives in less time.
+    """
+    with _silent_opencv:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _GREY[shrink])
+    return None if image is None else np.asarray(image, np.uint8)

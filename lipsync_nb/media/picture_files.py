@@ -73,6 +73,23 @@ def read_picture(path: Path) -> ImageArray:
     return image
 
 
+def read_grey(path: Path) -> ImageArray:
+    """Read one PNG of grey levels, uint8 ``[H, W]``; the same checks as of `read_picture`.
+
+    Raises:
+        AvatarError: it is not readable, is in colours, or has other than 8 bits.
+    """
+    image = read_picture(path)
+    data = read_file(path, AvatarError, MOST_BYTES)
+    depth = data[24] if data.startswith(_PNG) else 8
+    if depth > 8:
+        raise AvatarError(f"{path}: found levels of {depth} bits, expected 8.")
+    grey = image[..., 0]
+    if (image != grey[..., None]).any():
+        raise AvatarError(f"{path}: found colours, expected grey levels of 8 bits.")
+    return grey.copy()
+
+
 def head_of(data: bytes) -> PictureHead | None:
     """Size and end of a JPEG, PNG, WebP or BMP file; None for any other."""
     for start, read in _READERS:

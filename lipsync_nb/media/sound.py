@@ -321,6 +321,13 @@ class Decoded:
         return Block(samples, frame.sample_rate, layout)
 
 
+def check_rate(rate: object) -> None:
+    """Raise `SpeechError` where no speech has so many samples a second."""
+    if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or not _is_usual(int(rate)):
+        found = f"found {rate!r}, expected a whole number, {_LOWEST_RATE} to {_HIGHEST_RATE}"
+        raise SpeechError(f"sample_rate: {found}.")
+
+
 def _is_usual(rate: int) -> bool:
     return _LOWEST_RATE <= rate <= _HIGHEST_RATE
 

@@ -17,15 +17,21 @@ from .sound import Decoded, first_block, resampled
 AAC_SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
+# Samples a second, channels, and the samples ``[channels, n]`` of each block.
+Sound = tuple[int, int, Generator[FloatArray, None, None]]
+
+
 class SoundTrack:
     """Streams the speech's own sound into a container, up to the time of the pictures.
 
     It is decoded from the copy that was made when the speech was loaded, as its samples were: at
-    the file's own rate where AAC has it, else at 48 kHz, in mono or stereo.
+    the file's own rate where AAC has it, else at 48 kHz, in mono or stereo. Or it is given as it
+    comes, at a rate that AAC has.
     """
 
-    def __init__(self, container: Any, speech: Speech, bit_rate: int) -> None:
-        self._rate, channels, self._blocks = _sound_of(speech)
+    def __init__(self, container: Any, speech: Speech | Sound, bit_rate: int) -> None:
+        sound = _sound_of(speech) if isinstance(speech, Speech) else speech
+        self._rate, channels, self._blocks = sound
         self._container = container
         self._layout = "mono" if channels == 1 else "stereo"
         self._stream = container.add_stream("aac", rate=self._rate, layout=self._layout)
@@ -33,7 +39,7 @@ class SoundTrack:
         self._written = 0
         self._rest: FloatArray | None = None
 
-    def write_until(self, seconds: float) -> None:
+    def write_until(self, seconds: Fraction | float) -> None:
         """Encode the samples up to this time, as far as there are any."""
         wanted = round(seconds * self._rate) - self._written
         while wanted > 0:
@@ -54,7 +60,7 @@ class SoundTrack:
         self._container.mux(self._stream.encode(frame))
         self._written += samples.shape[1]
 
-    def finish(self, seconds: float) -> None:
+    def finish(self, seconds: Fraction | float) -> None:
         """Write what is left up to the end of the pictures and flush the encoder."""
         self.write_until(seconds)
         self._container.mux(self._stream.encode(None))
@@ -64,7 +70,7 @@ class SoundTrack:
         self._blocks.close()
 
 
-def _sound_of(speech: Speech) -> tuple[int, int, Generator[FloatArray, None, None]]:
+def _sound_of(speech: Speech) -> Sound:
     """Rate, channels and samples ``[channels, n]`` of a speech's sound."""
     if speech.sound is None:
         return SAMPLE_RATE, 1, _blocks_in_memory(speech)

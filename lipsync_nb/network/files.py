@@ -126,6 +126,9 @@ def _read_weights(path: Path, tensor: onnx.TensorProto) -> bytes:
 def _weights_file(path: Path, location: str) -> Path:
     """The file of a reference; links count as where they lead to, as that of the network does."""
     file = path.parent / location
+    if not os.path.lexists(file):
+        # Beside what a link leads to.
+        file = Path(os.path.realpath(path)).parent / location
     homes = {os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path))}
     inside = any(Path(os.path.realpath(file)).is_relative_to(home) for home in homes)
     if not location or os.path.isabs(location) or ".." in Path(location).parts or not inside:

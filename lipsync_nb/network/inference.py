@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,8 +19,8 @@ from .binding import FLOATS, PICTURES, bind_inputs, bind_output, dtype_of
 from .files import read_network
 from .graphs import BATCH_AXIS, MEAN_OUTPUT, inputs_of, with_dynamic_batch
 from .output_range import OutputRange
-from .providers import check_provider, providers
-from .runtime import first_line, ort, why_too_new
+from .providers import check_provider, open_session, session_options, told_as_error
+from .runtime import first_line, ort
 
 # For the first batch that a network ever gets: a slow machine takes seconds for it.
 TRIAL_SECONDS = 120.0
@@ -36,7 +35,7 @@ class OnnxNetwork:
         inputs: shape of each input without its batch axis; the file's inputs are bound to these
             by shape, whatever their names and order, and fed in the type that they declare.
         output: shape of the output without its batch axis.
-        provider: ``cpu``, ``cuda``, or ``auto``: CUDA where there is a device that it loads on.
+        provider: see `providers`.
         num_threads: threads on the CPU, 0: ONNX Runtime decides.
         spinning: whether they wait for work in a busy loop.
 
@@ -49,7 +48,7 @@ class OnnxNetwork:
 
     Raises:
         NotFoundError, NetworkError: no such file, not ONNX, or other shapes than expected.
-        ProviderError: CUDA was asked for and did not load.
+        ProviderError: what was asked for by name did not load.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class OnnxNetwork:
     ) -> None:
         self.path = Path(path)
         self._inputs, self._output = tuple(inputs), output
-        self._options = _session_options(num_threads, spinning)
+        self._options = session_options(num_threads, spinning)
         self._wanted_provider, self._is_tried = provider, False
         model = read_network(self.path)
         self._session = self._open(model)
@@ -80,7 +79,7 @@ class OnnxNetwork:
         check_provider(provider, self.provider, self.path)
 
     def _open(self, model: bytes) -> ort.InferenceSession:
-        return _open_session(model, self._options, self._wanted_provider, self.path)
+        return open_session(model, self._options, self._wanted_provider, self.path)
 
     def _has_fixed_batch(self) -> bool:
         return any(isinstance(node.shape[0], int) for node in self._session.get_inputs())
@@ -194,6 +193,7 @@ class Generator:
             num_threads=num_threads,
             spinning=spinning,
         )
+        self._spec = spec
         self._range = OutputRange(1) if self.network.gives_bytes else None
 
     def __call__(self, batch: Batch) -> Predictions:
@@ -205,7 +205,7 @@ class Generator:
         output = self.network(batch.visual, batch.audio)
         if self._range is None:
             self._range = OutputRange.of(output, self.network.path)
-        images = to_images(output, self._range.levels)
+        images = self._spec.in_colours(to_images(output, self._range.levels))
         return Predictions(batch.frame_indices, batch.template_indices, images)
 
     def read_range(self, batch: Batch) -> OutputRange:
@@ -256,12 +256,12 @@ class Session:
         batch_size: int = 0,
         profile: Path | None = None,
     ) -> None:
-        options = _session_options(num_threads, spinning)
+        options = session_options(num_threads, spinning)
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if batch_size:
             options.add_free_dimension_override_by_name(BATCH_AXIS, batch_size)
-        self._session = _open_session(model, options, provider, name)
+        self._session = open_session(model, options, provider, name)
         self.provider: str = self._session.get_providers()[0]
         self.batch_size, self.name = batch_size, name
         names = [node.name for node in self._session.get_outputs()]
@@ -273,19 +273,12 @@ class Session:
         count = len(next(iter(feeds.values())))
         if self.batch_size and count < self.batch_size:
             feeds = {name: _filled_up(array, self.batch_size) for name, array in feeds.items()}
-        with self._told():
+        with told_as_error(self.name):
             outputs: list[AnyArray] = self._session.run(None, dict(feeds))
         outputs = [output[:count] for output in outputs]
         if self._mean is not None:
             check_numbers(outputs[self._mean], self.name)
         return outputs
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # ONNX Runtime has no common class for its errors at run time
-            raise NetworkError(f"{self.name}: cannot be run ({first_line(error)}).") from error
 
     def end_profile(self) -> Path:
         """Stop the profiler; gives the JSON file of its events (Trace Event Format)."""
@@ -310,7 +303,7 @@ class Session:
             binding.bind_output(
                 node.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
             )
-        with self._told():
+        with told_as_error(self.name):
             self._session.run_with_iobinding(binding)
         return True
 
@@ -351,43 +344,18 @@ def to_images(output: FloatArray, levels: int = 255) -> ImageArray:
 
 
 def audio_encoder(
-    path: str | Path, provider: str = "auto", num_threads: int = 0, spinning: bool = True
+    path: str | Path,
+    provider: str = "auto",
+    num_threads: int = 0,
+    spinning: bool = True,
+    row_shape: Shape = (FEATURE_SIZE,),
 ) -> OnnxNetwork:
-    """The network from mel windows ``[n, 1, 80, 16]`` to feature rows ``[n, 512]``."""
+    """The network from mel windows ``[n, 1, 80, 16]`` to feature rows ``[n, *row_shape]``."""
     return OnnxNetwork(
         path,
         [(1, 80, 16)],
-        (FEATURE_SIZE,),
+        row_shape,
         provider=provider,
         num_threads=num_threads,
         spinning=spinning,
     )
-
-
-def _open_session(
-    model: bytes, options: ort.SessionOptions, provider: str, path: Path
-) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(model, options, providers=providers(provider))
-    except Exception as error:
-        if provider == "cuda" and _is_onnx(model):
-            raise ProviderError(f"{path}: CUDA did not load ({first_line(error)}).") from error
-        reason = why_too_new(error) or first_line(error)
-        raise NetworkError(f"{path}: not a usable ONNX network ({reason}).") from error
-
-
-def _session_options(num_threads: int, spinning: bool = True) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = num_threads
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def _is_onnx(model: bytes) -> bool:
-    try:
-        onnx.checker.check_model(model)
-    except Exception:  # protobuf and onnx raise many kinds for bytes that are not a model
-        return False
-    return True

@@ -29,7 +29,7 @@ from .checks import check_halves, check_whole
 from .files import LARGEST_BYTES
 from .output_range import OutputRange
 
-PREPARATION_VERSION = 8
+PREPARATION_VERSION = 9
 _LARGEST_INDEX = 100_000
 
 Files = dict[str, bytes]

@@ -150,6 +150,8 @@ def prepare_whole(
     """
     settings = settings or QuantizationSettings()
     model = settings.apply(onnx.load_from_string(simplify(model_bytes)))
+    if settings.precision == "fp16":
+        model = to_float16(model)
     with_picture_output(model)
     return {"whole.onnx": _finished(model, settings)}
 
@@ -181,22 +183,25 @@ def prepare_halves(
         # Rewritten after the cut: the edges in front of the 1x1 convolutions are smaller.
         split = split_graph(onnx.shape_inference.infer_shapes(simplified), audio)
         dependent = settings.apply(split.dependent)
+    independent = split.independent
+    if settings.precision == "fp16":
+        # What follows the network's own numbers, and the mean of them, has no room in float16.
+        crossing = [t.name for t in split.boundary] if features == "float16" else []
+        independent, dependent = (to_float16(half, crossing) for half in (independent, dependent))
     with_picture_output(dependent)
     if settings.precision == "int8":
-        channels_last_boundary(split.independent, dependent)
+        channels_last_boundary(independent, dependent)
     if features == "float16":
-        narrow_boundary(split.independent, dependent)
+        narrow_boundary(independent, dependent)
     if features == "uint8":
-        packed_inputs(dependent, boundary_of(split.independent))
+        packed_inputs(dependent, boundary_of(independent))
     return {
-        "independent.onnx": _finished(split.independent, settings),
+        "independent.onnx": _finished(independent, settings),
         "dependent.onnx": _finished(dependent, settings),
     }
 
 
 def _finished(model: onnx.ModelProto, settings: QuantizationSettings) -> bytes:
-    if settings.precision == "fp16":
-        model = to_float16(model)
     serialised: bytes = model.SerializeToString()
     if settings.precision != "fp32":
         _check_usable(serialised)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -103,8 +103,11 @@ def quantize_dynamic_integer(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(target)
 
 
-def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_float16(model: onnx.ModelProto, crossing: Iterable[str] = ()) -> onnx.ModelProto:
     """Compute in float16; inputs and outputs keep their types. For GPUs: CPUs cast back and forth.
+
+    Args:
+        crossing: inputs and outputs that become float16 too.
 
     Raises:
         NetworkError: it cannot be converted.
@@ -114,7 +117,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         # It names weights that become subnormal or zero.
         with without_warnings:
-            converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+            ends = [value.name for value in (*model.graph.input, *model.graph.output)]
+            kept = [name for name in ends if name not in set(crossing)]
+            converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=kept)
             return converted
     except Exception as error:  # onnx and ONNX Runtime raise many kinds
         raise NetworkError(f"the graph cannot be made float16 ({error}).") from error

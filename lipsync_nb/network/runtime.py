@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import warnings
@@ -33,7 +34,7 @@ def _without_telemetry() -> Iterator[None]:
             os.environ[_SWITCH] = before
 
 
-def _advice_on_wheels() -> str:
+def advice_on_wheels() -> str:
     """A sentence where both wheels are installed: the later one has overwritten the other's files.
 
     Empty where there is one.
@@ -64,13 +65,23 @@ except ImportError as error:
         "onnxruntime-gpu (CUDA and CPU), or pip install onnxruntime (CPU alone)."
     ) from error
 
-if advice := _advice_on_wheels():
-    warnings.warn(advice, stacklevel=2)
+if _advice := advice_on_wheels():
+    warnings.warn(_advice, stacklevel=2)
 
 # For a process that had loaded it already.
 ort.disable_telemetry_events()
 
 __all__ = ["ort"]
+
+
+def cuda_build() -> str:
+    """The CUDA that this ONNX Runtime is built for, such as ``13.0``; empty where it is not."""
+    try:
+        info = importlib.import_module("onnxruntime.capi.build_and_package_info")
+        build = str(info.cuda_version)
+    except (ImportError, AttributeError):
+        return ""
+    return build if build[:1].isdigit() else ""
 
 
 def why_too_new(error: Exception) -> str:

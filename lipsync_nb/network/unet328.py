@@ -109,10 +109,6 @@ def generator_onnx(
 
     Raises:
         NetworkError: (a ValueError) an entry is missing, misshaped or not finite.
-
-    Example:
-        >>> generator_onnx(random_state(MOBILE_CHANNELS)).graph.name
-        'unet328'
     """
     layers = _generator_layers([_num_outputs(state, name) for name in WIDTH_ENTRIES])
     _check(state, layers)
@@ -156,6 +152,14 @@ def audio_encoder_onnx(
     axes = graph.constant("squeeze_axes", np.array([2, 3], np.int64))
     graph.node("Squeeze", [x, axes], features)
     return graph.model("audio_encoder", {mel: WINDOW_SHAPE}, features, (FEATURE_SIZE,), batch)
+
+
+def expected_entries(state: State, kind: Literal["generator", "encoder"]) -> dict[str, Shape]:
+    """Entries and shapes of a network as wide as this state; `NetworkError` without a width."""
+    made = _generator_layers, WIDTH_ENTRIES
+    make, names = made if kind == "generator" else (_audio_encoder_layers, AUDIO_WIDTH_ENTRIES)
+    layers = make([_num_outputs(state, name) for name in names])
+    return dict(entry for name, conv in layers.items() for entry in conv.shapes(name))
 
 
 def random_state(channels: Sequence[int] = FULL_CHANNELS, seed: int = 0) -> dict[str, Array]:

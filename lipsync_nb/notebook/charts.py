@@ -1,13 +1,19 @@
-"""Charts as inline SVG and HTML: readable on light and dark pages, without a live kernel."""
+"""Charts and tables as HTML: readable on light and dark pages, without a live kernel.
+
+Charts are drawn as SVG; `page` makes pictures of them. What a reader needs of a style stands with
+the elements themselves, as the common style is stripped where a notebook is not trusted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, repeat
 
 from lipsync_nb.pipeline.timing import Span, StageRow, Timings
 from lipsync_nb.types.table import Table
 
 from .markup import Markup, element, joined
+from .pictures import pictured
 
 STAGE_COLOURS = {
     "open": "#8d99ae",
@@ -22,7 +28,12 @@ STAGE_COLOURS = {
 OTHER_COLOUR = "#90a4ae"
 STEADY_STAGES = ("batch", "inference", "composite", "encode")
 WIDTH = 760
-_LANE, _LEFT, _LONGEST_NAME = 26, 110, 40
+# Who calls `render`: the script's own thread, or the studio's.
+_MAIN = ("MainThread", "render")
+_LANE, _LEFT, _LONGEST_NAME, _KEYS = 26, 110, 40, 22
+
+_CELL = "padding:2px 12px 2px 0;border:0;border-bottom:1px solid rgba(128,128,128,0.25)"
+_HEAT_CELL = "padding:8px 18px;border:0;text-align:center"
 
 STYLE = Markup(
     """<style>
@@ -33,31 +44,28 @@ STYLE = Markup(
 .lsnb a { color: var(--jp-content-link-color, #1976d2); text-decoration: underline; }
 .lsnb .dim { opacity: .7; }
 .lsnb table { border-collapse: collapse; margin: 6px 0; font-variant-numeric: tabular-nums; }
-.lsnb th, .lsnb td { padding: 2px 12px 2px 0; text-align: right; background: none; border: 0;
-  border-bottom: 1px solid rgba(128,128,128,.25); color: inherit; font-size: 12px; }
+.lsnb th, .lsnb td { background: none; color: inherit; font-size: 12px; }
 .lsnb table tbody tr:nth-child(n) { background: none; }
-.lsnb th:first-child, .lsnb td:first-child { text-align: left; }
-.lsnb .text td, .lsnb .text th, .lsnb td.words, .lsnb th.words { text-align: left; }
-.lsnb .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px;
-  margin-right: 6px; }
-.lsnb svg { display: block; width: 100%; min-width: 480px; height: auto; }
-.lsnb .wide { overflow-x: auto; }
-.lsnb svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-.lsnb .heat td { padding: 8px 18px; text-align: center; border: 0; }
-.lsnb .heat th { border: 0; font-weight: 400; }
-.lsnb img { max-width: 100%; border-radius: 4px; }
+.lsnb .heat th { font-weight: 400; }
+.lsnb img { border-radius: 4px; }
+.lsnb img.chart { display: block; }
+body[data-jp-theme-light="false"] .lsnb img.chart, body.vscode-dark .lsnb img.chart,
+html[theme="dark"] .lsnb img.chart { filter: invert(.9) hue-rotate(180deg); }
+body[data-jp-theme-light="false"] .lsnb .key, body.vscode-dark .lsnb .key,
+html[theme="dark"] .lsnb .key { filter: invert(.9) hue-rotate(180deg); }
 .lsnb video { max-width: 100%; border-radius: 6px; background: #000; }
-.lsnb .sheet { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 6px;
-  margin: 6px 0; }
-.lsnb figure { margin: 0; } .lsnb .sheet img { width: 100%; display: block; }
 .lsnb figcaption { font-size: 11px; opacity: .7; }
 </style>"""
 )
 
 
 def page(*parts: object) -> Markup:
-    """Parts in one block with the style that they share; what is not markup is text."""
-    return joined([STYLE, element("div", *parts, class_="lsnb")])
+    """Parts in one block with the style that they share; what is not markup is text.
+
+    What is drawn within it becomes pictures.
+    """
+    block = element("div", *parts, class_="lsnb", style="max-width:860px")
+    return joined([STYLE, pictured(block)])
 
 
 def heading(*parts: object) -> Markup:
@@ -84,9 +92,13 @@ def stage_colour(stage: str) -> str:
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], kind: str = "") -> Markup:
     """An HTML table; cells are text, or markup. Without any name in it, the head is left out."""
-    names = element("thead", _row(head, "th")) if any(head) else Markup()
-    body = element("tbody", *(_row(row) for row in rows))
-    return element("table", names, body, class_=kind)
+
+    def sides() -> Iterable[bool]:
+        return repeat(True) if kind == "text" else chain([True], repeat(False))
+
+    names = element("thead", _row(head, sides(), "th")) if any(head) else Markup()
+    body = element("tbody", *(_row(row, sides()) for row in rows))
+    return element("table", names, body, class_=kind or None)
 
 
 def table_html(shown: Table, mark: Callable[[str, str], object] | None = None) -> Markup:
@@ -95,41 +107,46 @@ def table_html(shown: Table, mark: Callable[[str, str], object] | None = None) -
     Args:
         mark: what is shown in place of a cell, from the column's name and the text.
     """
-    names = zip(shown.names, shown.are_texts, strict=True)
-    head = element("tr", *(element("th", name, class_=_side(is_text)) for name, is_text in names))
     body = (
-        element(
-            "tr",
-            *(
-                element("td", mark(name, cell) if mark else cell, class_=_side(is_text))
-                for name, cell, is_text in zip(shown.names, row, shown.are_texts, strict=True)
-            ),
+        _row(
+            [mark(n, c) if mark else c for n, c in zip(shown.names, row, strict=True)],
+            shown.are_texts,
         )
         for row in shown.rows
     )
-    return element("table", element("thead", head), element("tbody", *body))
+    head = element("thead", _row(shown.names, shown.are_texts, "th"))
+    return element("table", head, element("tbody", *body))
 
 
-def _side(is_text: bool) -> str:
-    return "words" if is_text else ""
-
-
-def _row(cells: Iterable[object], kind: str = "td") -> Markup:
-    return element("tr", *(element(kind, cell) for cell in cells))
+def _row(cells: Iterable[object], are_texts: Iterable[bool], kind: str = "td") -> Markup:
+    """A line of a table; words stand on the left, figures on the right."""
+    sides = ("left" if is_text else "right" for is_text in are_texts)
+    return element(
+        "tr",
+        *(
+            element(kind, cell, style=f"text-align:{side};{_CELL}")
+            for cell, side in zip(cells, sides, strict=False)
+        ),
+    )
 
 
 def stage_table(timings: Timings) -> Markup:
     """Seconds, ms a frame, percentiles and FPS of each stage, and of the whole."""
 
     def with_key(column: str, text: str) -> object:
-        colour = stage_colour(text) if text in STAGE_COLOURS else "none"
-        return joined([_key(colour), text]) if column == "stage" else text
+        is_stage = column == "stage" and text in STAGE_COLOURS
+        if not is_stage:
+            return text
+        key = colour_key(stage_colour(text))
+        return element("span", key, text, style="white-space:nowrap")
 
     return table_html(timings.table, with_key)
 
 
-def _key(colour: str) -> Markup:
-    return element("span", class_="key", style=f"background:{colour}")
+def colour_key(colour: str) -> Markup:
+    """A square of a colour, before what it stands for."""
+    # A letter, not a box with a background: it is seen where styles are stripped, and on paper.
+    return element("span", "\u25a0 ", class_="key", style=f"color:{colour}")
 
 
 def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> Markup:
@@ -150,7 +167,7 @@ def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> Markup:
         parts.append(_bar(name, stages, lane * _LANE, left, scale))
     height = _LANE * len(steady) + 4
     used = [s for s in STEADY_STAGES if any(r.stage == s for rs in steady.values() for r in rs)]
-    return joined([_svg(height, parts), legend(used)])
+    return drawing(height + _KEYS, [*parts, _keys(used, height)], "milliseconds a frame by stage")
 
 
 def _margin(names: Iterable[str]) -> int:
@@ -170,10 +187,14 @@ def _bar(name: str, stages: Sequence[StageRow], y: int, left: int, scale: float)
     return joined(parts)
 
 
-def legend(stages: Iterable[str]) -> Markup:
-    """Colour keys of stages."""
-    keys = ([_key(stage_colour(s)), element("span", s, class_="dim"), "\u2003"] for s in stages)
-    return element("p", *(part for key in keys for part in key))
+def _keys(stages: Iterable[str], y: int) -> Markup:
+    """Colour keys of stages, beside each other below a chart."""
+    x, parts = 0, []
+    for stage in stages:
+        parts.append(_rect(x, y + 8, 10, 10, stage_colour(stage), stage))
+        parts.append(element("text", stage, x=x + 16, y=y + 17))
+        x += 38 + 7 * len(stage)
+    return joined(parts)
 
 
 def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) -> Markup:
@@ -195,7 +216,7 @@ def figure_bars(figures: Mapping[str, tuple[float, float, float]], unit: str) ->
         x1, x2, middle = left + low * scale, left + high * scale, y + _LANE / 2
         parts.append(_line((x1, middle), (x2, middle), stroke_width="1.5", opacity=".7"))
         parts.append(element("text", f"{median:.1f} {unit}", x=f"{x2 + 6:.1f}", y=y + 17))
-    return _svg(_LANE * len(figures) + 4, parts)
+    return drawing(_LANE * len(figures) + 4, parts, f"bars, {unit}".rstrip(", "))
 
 
 def heat_map(
@@ -210,11 +231,15 @@ def heat_map(
     """
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
-    head = element("tr", element("th"), *(element("th", f"{across}={name}") for name in columns))
+
+    def named(text: str = "") -> Markup:
+        return element("th", text, style=_HEAT_CELL)
+
+    head = element("tr", named(), *(named(f"{across}={name}") for name in columns))
     body = (
         element(
             "tr",
-            element("th", f"{down}={row}"),
+            named(f"{down}={row}"),
             *(_heat_cell(cells.get((row, column)), top) for column in columns),
         )
         for row in rows
@@ -224,10 +249,11 @@ def heat_map(
 
 def _heat_cell(figure: float | None, top: float) -> Markup:
     if figure is None:
-        return element("td", "-")
+        return element("td", "-", style=_HEAT_CELL)
     depth = 0.08 + 0.72 * (figure / top if top else 0) ** 3
-    outline = ";outline:2px solid currentColor;outline-offset:-2px" if figure == top else ""
-    return element("td", f"{figure:.1f}", style=f"background:rgba(91,141,239,{depth:.2f}){outline}")
+    outline = ";border:2px solid #ef8354" if figure == top else ""
+    colour = f";background-color:rgba(91,141,239,{depth:.2f})"
+    return element("td", f"{figure:.1f}", style=f"{_HEAT_CELL}{colour}{outline}")
 
 
 def timeline(timings: Timings, seconds: float = 3.0) -> Markup:
@@ -243,7 +269,7 @@ def timeline(timings: Timings, seconds: float = 3.0) -> Markup:
     if not spans:
         return dim("No work was timed.")
     shown = min(seconds, max(span.end_seconds for span in spans) - start)
-    workers = list(dict.fromkeys(span.worker for span in spans))
+    workers = sorted(dict.fromkeys(span.worker for span in spans), key=_worker_place)
     scale = (WIDTH - _LEFT - 20) / shown
     parts = [_label(_worker_name(worker), lane * _LANE) for lane, worker in enumerate(workers)]
     for span in _joined(spans, 0.7 / scale):
@@ -255,11 +281,17 @@ def timeline(timings: Timings, seconds: float = 3.0) -> Markup:
         parts.append(_rect(_LEFT + left * scale, y, max(0.8, width * scale), 18, colour, title))
     parts.append(_axis(shown, scale, len(workers) * _LANE))
     used = list(dict.fromkeys(span.stage for span in spans))
-    return joined([_svg(len(workers) * _LANE + 24, parts), legend(used)])
+    height = len(workers) * _LANE + 24
+    return drawing(height + _KEYS, [*parts, _keys(used, height)], "which worker was busy when")
 
 
 def _worker_name(name: str) -> str:
-    return "main" if name == "MainThread" else name
+    return "main" if name in _MAIN else name
+
+
+def _worker_place(name: str) -> tuple[bool, bool, str]:
+    """Lanes in the order of the data: inference, compositing, and who encodes at last."""
+    return name in _MAIN, not name.startswith("inference"), name
 
 
 def _joined(spans: Sequence[Span], gap_seconds: float) -> list[Span]:
@@ -313,9 +345,11 @@ def _rect(x: float, y: float, width: float, height: float, colour: str, title: s
     return element("rect", element("title", title), **place, fill=colour, rx="1.5")
 
 
-def _svg(height: int, parts: Iterable[Markup]) -> Markup:
-    picture = element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
-    return element("div", picture, class_="wide")
+def drawing(height: int, parts: Iterable[Markup], says: str = "chart") -> Markup:
+    """A drawing; what it says goes before the texts within it where it becomes a picture."""
+    box = f"0 0 {WIDTH} {height}"
+    picture = element("svg", *parts, viewBox=box, role="img", aria_label=says)
+    return element("div", picture, style="overflow-x:auto;margin:4px 0")
 
 
 def waveform(
@@ -340,4 +374,4 @@ def waveform(
         parts.append(element("rect", **place, fill="#ef8354", opacity=".35"))
         parts.append(_line((moment, 0), (moment, height), stroke="#ef8354", stroke_width="2"))
     parts.append(_pale(f"{seconds:.1f} s", WIDTH, height - 2, "end"))
-    return _svg(height, parts)
+    return drawing(height, parts, "waveform")

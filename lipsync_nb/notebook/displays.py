@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
-import itertools
-import wave
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,21 +12,22 @@ import numpy as np
 
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.footage.preparation import Preparation
 from lipsync_nb.media.imaging import coloured, encode_picture, outlined, read_image, shrunk
+from lipsync_nb.media.rates import rate_text
 from lipsync_nb.pipeline.audio_features import mel_spectrogram
 from lipsync_nb.pipeline.frame_trace import FrameTrace
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.pipeline.timing import Timings
 from lipsync_nb.types.arrays import ImageArray
-from lipsync_nb.types.records import SAMPLE_RATE, Box, Speech
+from lipsync_nb.types.records import Box, Speech
 
 from . import charts
-from .markup import Markup, element, joined
+from .markup import Markup, data_uri, element, joined
+from .playable import peaks, still_uri, video_html, wav_bytes
 
-INLINE_LIMIT_BYTES = 24_000_000
 _SOUND_LIMIT_SECONDS = 90
 _SHEET_FRAMES, _THUMBNAIL = 8, 300
-_COLUMNS = 600
 
 
 @functools.singledispatch
@@ -39,17 +36,13 @@ def html_of(thing: object) -> Markup:
     return charts.page(element("pre", thing))
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Content as a ``data:`` address, for HTML that stands alone."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def picture_html(image: ImageArray, caption: str = "", width: int = 0) -> Markup:
     """A BGR picture as a figure; ``width`` in pixels where it is to be smaller."""
     image = shrunk(image, width) if width else image
     source = data_uri(encode_picture(image), "image/jpeg")
     text = element("figcaption", caption) if caption else ""
-    return element("figure", element("img", src=source, alt=caption), text)
+    picture = element("img", src=source, alt=caption, style="max-width:100%")
+    return element("figure", picture, text, style="margin:0")
 
 
 def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> Markup:
@@ -57,44 +50,45 @@ def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> Markup:
     return grid_html(picture_html(image, caption, _THUMBNAIL) for caption, image in pictures)
 
 
-def grid_html(figures: Iterable[Markup], columns: str = "") -> Markup:
-    """Figures side by side; ``columns`` as CSS counts them, else four of one width."""
-    style = f"grid-template-columns:{columns}" if columns else None
+def grid_html(figures: Iterable[Markup], columns: str = "1fr 1fr 1fr 1fr") -> Markup:
+    """Figures side by side; ``columns`` as CSS counts them."""
+    style = f"display:grid;grid-template-columns:{columns};gap:6px;margin:6px 0"
     return element("div", *figures, class_="sheet", style=style)
 
 
-def video_html(path: Path, width: int = 640) -> Markup:
-    """A video that plays inline, or a line that says why it is not shown."""
-    size = path.stat().st_size
-    if size > INLINE_LIMIT_BYTES:
-        most = f"the {INLINE_LIMIT_BYTES / 1e6:.0f} MB that are shown inline"
-        text = f"{path} is {size / 1e6:.0f} MB, over {most}; open the file itself."
-        return element("p", text)
-    source = data_uri(path.read_bytes(), "video/mp4")
-    return element("video", controls=True, playsinline=True, width=width, src=source)
+def kept_html(result: RenderResult) -> Markup:
+    """What a page keeps of a render without playing it: a picture, and how it was made."""
+    made = f"{result.path.name}: {result.num_frames} frames, "
+    text = f"{made}{result.timings.steady_fps:.1f} FPS on {result.provider}; "
+    settings = f"settings: {config_text(result.config)}"
+    if not result.path.is_file():
+        return joined([_output(result.path), charts.dim(text, settings)])
+    still = still_uri(result.path)
+    picture = element("img", src=still, alt=f"a frame of {text}{settings}", style="max-width:100%")
+    return joined([picture if still else "", charts.dim(text, settings)])
 
 
 @html_of.register
 def _(avatar: Avatar) -> Markup:
     count = min(_SHEET_FRAMES, len(avatar))
     chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
-    frames = avatar.open_template("none").frames
+    frames = avatar.seen_template().frames
     pictures = [
         (f"frame {i}", outlined(frames[i], avatar.boxes[i].corners, shown_width=_THUMBNAIL))
         for i in chosen
     ]
     widths = [box.width for box in avatar.boxes]
     memory = avatar.estimate_memory("memory", "bgr")
-    small = avatar.estimate_memory("memory", "i420")
+    in_ram = f"{memory.ram_bytes / 1e6:.0f} MB as BGR"
+    if not (avatar.width % 2 or avatar.height % 2):
+        small = avatar.estimate_memory("memory", "i420")
+        in_ram += f", {small.ram_bytes / 1e6:.0f} MB as I420"
     rows = [
-        ("frames", f"{len(avatar)} of {avatar.width}x{avatar.height}, {avatar.spec.fps} fps"),
+        ("frames", f"{len(avatar)} of {avatar.width}x{avatar.height}, {rate_text(avatar.fps)} fps"),
         ("face box", f"{min(widths)}-{max(widths)} px, from {avatar.boxes_from}"),
-        ("generator", _file(avatar.generator)),
+        ("generator", f"{_file(avatar.generator)}; {avatar.unknown or avatar.spec.name}"),
         ("audio encoder", _file(avatar.audio_encoder)),
-        (
-            "in RAM",
-            f"{memory.ram_bytes / 1e6:.0f} MB as BGR, {small.ram_bytes / 1e6:.0f} MB as I420",
-        ),
+        ("in RAM", in_ram),
         *(("note", note) for note in avatar.notes),
     ]
     head = charts.heading(f"Avatar {avatar.name}")
@@ -114,44 +108,30 @@ def _(speech: Speech) -> Markup:
     name = speech.path.name if speech.path is not None else "sound"
     head = charts.heading(f"Speech {name}, {speech.duration_seconds:.1f} s")
     if speech.samples is None:
-        track = np.asarray(speech.features, np.float32)
+        features = np.asarray(speech.features, np.float32)
+        track = features.reshape(len(features), -1)
         picture = coloured(track.T[::-1], *np.percentile(track, [1, 99]).tolist())
-        text = element("p", f"{len(track)} feature rows of 512")
-        return charts.page(head, text, _strip(picture))
+        text = element("p", f"{len(track)} feature rows of {track.shape[1]}")
+        says = f"feature track, {len(track)} rows of {track.shape[1]}"
+        return charts.page(head, text, _strip(picture, says))
     mel = mel_spectrogram(speech.samples)
     parts = [
-        charts.waveform(_peaks(speech.samples), speech.duration_seconds),
+        charts.waveform(peaks(speech.samples), speech.duration_seconds),
         charts.dim("mel spectrogram, 80 bands, 55-7600 Hz"),
-        _strip(coloured(mel[::-1], -4.0, 4.0)),
+        _strip(coloured(mel[::-1], -4.0, 4.0), "mel spectrogram, low bands at the bottom"),
     ]
     if speech.duration_seconds <= _SOUND_LIMIT_SECONDS:
-        source = data_uri(_wav(speech.samples), "audio/wav")
+        source = data_uri(wav_bytes(speech.samples), "audio/wav")
         parts.append(element("p", element("audio", controls=True, src=source)))
     return charts.page(head, *parts)
 
 
-def _peaks(samples: np.ndarray) -> list[tuple[float, float]]:
-    edges = np.linspace(0, len(samples), _COLUMNS + 1).astype(int)
-    pieces = (samples[a:b] for a, b in itertools.pairwise(edges) if b > a)
-    return [(float(piece.min()), float(piece.max())) for piece in pieces]
-
-
-def _strip(picture: ImageArray) -> Markup:
+def _strip(picture: ImageArray, says: str) -> Markup:
     """A picture of many columns over the whole width, at most 2000 of them."""
     step = -(-picture.shape[1] // 2000)
     source = data_uri(encode_picture(picture[:, ::step], ".png"), "image/png")
     style = "width:100%;height:110px;image-rendering:pixelated"
-    return element("img", src=source, alt="", style=style)
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
+    return element("img", src=source, alt=says, style=style)
 
 
 @html_of.register
@@ -190,7 +170,8 @@ def _(result: RenderResult) -> Markup:
     made = f"{result.path.name}: {result.num_frames} frames, {fps}"
     head = charts.heading("; ".join([*result.shortfalls, made]))
     notes = joined(charts.dim(note) for note in result.notes)
-    return charts.page(head, _output(result.path), notes, *timings_parts(timings))
+    settings = charts.dim(f"Settings: {config_text(result.config)}")
+    return charts.page(head, _output(result.path), settings, notes, *timings_parts(timings))
 
 
 def _output(path: Path) -> Markup:
@@ -207,6 +188,16 @@ def _output(path: Path) -> Markup:
 
 
 @html_of.register
+def _(result: Preparation) -> Markup:
+    return charts.page(
+        charts.heading(result.head),
+        charts.table_html(result.table),
+        joined(charts.dim(line) for line in result.warnings),
+        picture_html(result.filmstrip, "frames with their boxes; red: no face was found there"),
+    )
+
+
+@html_of.register
 def _(trace: FrameTrace) -> Markup:
     return charts.page(*trace_parts(trace))
 
@@ -214,11 +205,11 @@ def _(trace: FrameTrace) -> Markup:
 def trace_parts(trace: FrameTrace) -> list[Markup]:
     """The steps of an output frame, the network's six channels and its audio window."""
     steps = [
-        ("1. crop: the face box at 328x328", trace.crop),
-        ("2. roi: the crop without its border, 320x320", trace.roi),
+        (f"1. crop: the face box at {_size(trace.crop)}", trace.crop),
+        (f"2. roi: {_roi_text(trace)}, {_size(trace.roi)}", trace.roi),
         ("3. masked: what is to be predicted is black", trace.masked),
         ("4. prediction of the network", trace.prediction),
-        ("5. within the border of the crop", trace.face),
+        ("5. within the border of the crop" if trace.spec.margin else "5. the crop", trace.face),
         (f"6. resized to the box, {trace.box.width}x{trace.box.height}", trace.patch),
         ("7. pasted into the frame", _around(outlined(trace.frame, trace.box.corners), trace.box)),
         ("difference to the original, 4 times", _around(_gained(trace.difference), trace.box)),
@@ -231,16 +222,25 @@ def trace_parts(trace: FrameTrace) -> list[Markup]:
     ]
 
 
+def _size(image: ImageArray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _roi_text(trace: FrameTrace) -> str:
+    return "the crop without its border" if trace.spec.margin else "all of the crop"
+
+
 def channel_parts(trace: FrameTrace) -> list[Markup]:
     """The six channels that the network sees, as grey pictures."""
-    names = ("roi B", "roi G", "roi R", "masked B", "masked G", "masked R")
+    spec = trace.spec
+    names = [f"{kind} {colour}" for kind in spec.image_channels for colour in spec.colour.upper()]
     figures = [
         picture_html(np.round(channel * 255).astype(np.uint8), name, 160)
         for name, channel in zip(names, trace.visual, strict=True)
     ]
     return [
         charts.heading("The six channels the network sees"),
-        grid_html(figures, "repeat(6,minmax(0,1fr))"),
+        grid_html(figures, "1fr 1fr 1fr 1fr 1fr 1fr"),
     ]
 
 
@@ -248,12 +248,15 @@ def audio_parts(trace: FrameTrace) -> list[Markup]:
     """The audio window in colours, and where it lies in the waveform."""
     # The typical row sets the scale: rows of silence can be ten times as strong.
     low, high = np.median(np.percentile(trace.audio, [1, 99], axis=1), axis=1).tolist()
-    last = trace.first_row + len(trace.audio)
+    last, values = trace.first_row + len(trace.audio), trace.audio.shape[1]
+    what = "columns of the mel" if trace.spec.audio == "mel" else "feature rows"
     return [
         charts.heading(
-            f"The audio it hears: feature rows {trace.first_row} to {last - 1}, 512 values each"
+            f"The audio it hears: {what} {trace.first_row} to {last - 1}, {values} values each"
         ),
-        _strip(coloured(trace.audio, low, high)),
+        _strip(
+            coloured(trace.audio, low, high), f"audio window, {len(trace.audio)} rows of {values}"
+        ),
         _where(trace),
     ]
 
@@ -275,11 +278,8 @@ def _where(trace: FrameTrace) -> Markup:
     speech = trace.speech
     if speech.samples is None:
         return Markup()
-    fps = 25
-    start, end = trace.first_row / fps, (trace.first_row + len(trace.audio)) / fps
-    return charts.waveform(
-        _peaks(speech.samples), speech.duration_seconds, mark=(start, end, trace.index / fps)
-    )
+    mark = (*trace.heard_seconds, trace.time_seconds)
+    return charts.waveform(peaks(speech.samples), speech.duration_seconds, mark=mark)
 
 
 def config_text(config: RenderConfig) -> str:

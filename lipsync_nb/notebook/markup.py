@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from html import escape
 
 # What has no content and no end in HTML.
 _VOID = {"img", "br", "meta"}
-_ADDRESSES = {"src", "href"}
+_ADDRESSES = {"src", "href", "poster"}
 
 
 class Markup(str):
@@ -22,6 +23,11 @@ def markup_of(part: object) -> Markup:
         return part
     # Half a pair of surrogates, as names of files may hold, is nothing that a page can be saved as.
     return Markup(escape(str(part).encode("utf-8", "backslashreplace").decode()))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as a ``data:`` address, for HTML that stands alone."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def joined(parts: Iterable[object]) -> Markup:

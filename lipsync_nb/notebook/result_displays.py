@@ -10,20 +10,23 @@ from lipsync_nb.avatar.session import SessionMemory
 from lipsync_nb.experiments.ablations import Ablation
 from lipsync_nb.experiments.clips import FirstClips
 from lipsync_nb.experiments.golden import FAILS, FactTable, FrameComparison
+from lipsync_nb.experiments.latencies import StreamLatency
 from lipsync_nb.experiments.memory import MemoryTable
 from lipsync_nb.experiments.precision import PrecisionComparison
 from lipsync_nb.experiments.profiling import NetworkProfile
 from lipsync_nb.experiments.quality import decibel_text, mouth_of
 from lipsync_nb.experiments.runs import Benchmark
 from lipsync_nb.experiments.sweeps import Sweep, SweepRow
-from lipsync_nb.experiments.tuning import Tuned
+from lipsync_nb.experiments.tuned import Tuned
+from lipsync_nb.many.results import BatchResult
 from lipsync_nb.types.arrays import ImageArray
 
-from . import charts
+from . import charts, quality_display
 from .displays import grid_html, html_of, picture_html
+from .line_charts import line_chart
 from .markup import Markup, element, joined
 
-__all__ = ["html_of"]
+__all__ = ["html_of", "quality_display"]
 
 _GAIN = 8
 
@@ -50,14 +53,35 @@ def _(result: SessionMemory) -> Markup:
 
 @html_of.register
 def _(result: FirstClips) -> Markup:
-    walls = {name: result.spread(name, "ms_per_frame") for name in result.names}
-    figures = {name: (s.median, s.low, s.high) for name, s in walls.items()}
     where = ", ".join(f"{key} {value}" for key, value in result.environment.items())
     return charts.page(
-        charts.heading(result.head),
-        charts.figure_bars(figures, "ms a frame"),
+        charts.heading(f"From the command to the finished file: {result.head}"),
+        _first_clip_bars(result, "wall_seconds"),
+        charts.heading("From the command to the first frame"),
+        _first_clip_bars(result, "first_frame_seconds"),
         charts.table_html(result.table),
         charts.dim(where),
+    )
+
+
+def _first_clip_bars(result: FirstClips, figure: str) -> Markup:
+    spreads = {name: result.spread(name, figure) for name in result.names}
+    return charts.figure_bars({n: (s.median, s.low, s.high) for n, s in spreads.items()}, "s")
+
+
+@html_of.register
+def _(result: StreamLatency) -> Markup:
+    slowest = (
+        f"Sound came in chunks of {result.chunk_ms} ms, at most {result.chunks_late_ms:.0f} ms "
+        f"too late; {result.given_fps:.1f} frames a second were given."
+    )
+    if result.falls_behind:
+        slowest += " That is slower than the video: each frame comes later than the one before."
+    return charts.page(
+        charts.heading(result.head),
+        line_chart([result.track], height=130, limit_name="the floor"),
+        charts.table_html(result.table),
+        charts.dim(slowest),
     )
 
 
@@ -141,7 +165,7 @@ def _pictures(result: PrecisionComparison) -> Iterable[Markup]:
             for frame, mouth in zip(result.shown_frames, mouth_of(pictures), strict=True)
         ]
         yield charts.heading(row.precision)
-        yield grid_html(figures, f"repeat({2 * len(result.shown_frames)},1fr)")
+        yield grid_html(figures, " ".join(["1fr"] * 2 * len(result.shown_frames)))
 
 
 def _gained(pictures: ImageArray, reference: ImageArray) -> ImageArray:
@@ -151,9 +175,13 @@ def _gained(pictures: ImageArray, reference: ImageArray) -> ImageArray:
 
 @html_of.register
 def _(result: Tuned) -> Markup:
-    speeds = {name: (s.median, s.low, s.high) for name, s in result.speeds.items()}
-    head = charts.heading(result.head)
-    return charts.page(head, charts.figure_bars(speeds, "FPS"), charts.table_html(result.table))
+    figures = {name: (s.median, s.low, s.high) for name, s in result.figures.items()}
+    return charts.page(
+        charts.heading(result.head),
+        *map(charts.dim, result.notes),
+        charts.figure_bars(figures, result.unit),
+        charts.table_html(result.table),
+    )
 
 
 @html_of.register
@@ -166,6 +194,13 @@ def _(result: NetworkProfile) -> Markup:
         charts.table_html(result.kind_table),
         charts.table_html(result.node_table),
     )
+
+
+@html_of.register
+def _(result: BatchResult) -> Markup:
+    head = charts.heading(result.head)
+    notes = (charts.dim(note) for note in (*result.notes, f"Manifest: {result.manifest}"))
+    return charts.page(head, *notes, charts.table_html(result.table))
 
 
 @html_of.register
@@ -200,7 +235,7 @@ def _pairs(result: FrameComparison) -> Markup:
         for name, pictures in named
         for frame, picture in zip(frames, pictures, strict=True)
     ]
-    return grid_html(figures, f"repeat({len(frames)},1fr)")
+    return grid_html(figures, " ".join(["1fr"] * len(frames)))
 
 
 def _bold(column: str, text: str) -> object:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
-import tokenize
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,10 +17,12 @@ import numpy.typing as npt
 
 from lipsync_nb.errors import SpeechError
 from lipsync_nb.media.sound import Decoded, Recording, check_sound_file, resampled
-from lipsync_nb.system.inputs import open_file
 from lipsync_nb.system.limits import free_memory_bytes
-from lipsync_nb.types.arrays import FloatArray
+from lipsync_nb.types.arrays import FloatArray, IndexArray, Shape
 from lipsync_nb.types.records import FEATURE_SIZE, MIN_SPEECH_SECONDS, SAMPLE_RATE, Speech
+
+from .audio_times import AudioTimes, RowPlaces, WindowPlaces
+from .feature_tracks import check_room, read_feature_track
 
 PRE_EMPHASIS = 0.97
 N_FFT = 800
@@ -30,20 +31,12 @@ NUM_MELS = 80
 MEL_COLUMNS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
 MEL_RANGE = (55.0, 7600.0)
 MEL_BLOCK = 512
-_BLOCK_SAMPLES = N_FFT + (MEL_BLOCK - 1) * HOP_LENGTH
 WINDOW_COLUMNS = 16
 ENCODER_BATCH = 64
 WINDOW_GROUP = 5 * ENCODER_BATCH
 FEATURE_FPS = 25
 
 _GROWTH_SAMPLES = 60 * SAMPLE_RATE
-_LONGEST_HEADER_BYTES = 2**16
-
-# What numpy's reader raises for headers that are no headers.
-_BROKEN_HEADER = (
-    ValueError, OSError, EOFError, OverflowError, SyntaxError, TypeError, KeyError,
-    RecursionError, MemoryError, tokenize.TokenError,
-)  # fmt: skip
 
 DoubleArray = npt.NDArray[np.float64]
 WindowEncoder = Callable[[FloatArray], FloatArray]
@@ -57,12 +50,13 @@ def load_speech(path: str | Path, max_seconds: float | None = None) -> Speech:
 
     Args:
         path: anything ffmpeg's libraries decode (any sample rate and number of channels; the
-            sound of a video), or a ``.npy`` file of float ``[n, 512]`` features.
+            sound of a video), or a ``.npy`` file of float features: ``[n, 512]`` for SyncTalk_2D,
+            and as their family says for other networks (see `lipsync_nb.types.families`).
         max_seconds: of sound to decode, from the start; None: all.
 
     Returns:
         `Speech` with ``samples`` float32 ``[n]`` (16 kHz mono, about -1..1) or ``features``
-        float32 ``[n, 512]``.
+        float32 ``[n, ...]``.
 
     Raises:
         NotFoundError: there is no such file.
@@ -75,7 +69,7 @@ def load_speech(path: str | Path, max_seconds: float | None = None) -> Speech:
     """
     path = Path(path)
     if path.suffix.lower() == ".npy":
-        return Speech(features=_read_feature_track(check_sound_file(path)), path=path)
+        return Speech(features=read_feature_track(check_sound_file(path)), path=path)
     recording = Recording(path)
     decoded = Decoded(recording)
     samples = _collected(decoded, max_seconds, path)
@@ -138,35 +132,6 @@ def _losses(decoded: Decoded, is_whole: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _read_feature_track(path: Path) -> FloatArray:
-    try:
-        _check_header(path)
-        # Mapped first: a header that claims more than the file holds takes no memory.
-        track = np.lib.format.open_memmap(path, mode="r")
-    except _BROKEN_HEADER as error:
-        raise SpeechError(f"{path}: not a readable .npy file of numbers.") from error
-    expected = f"expected float [n, {FEATURE_SIZE}] with n >= 1"
-    if not isinstance(track, np.ndarray) or track.ndim != 2 or track.shape[1] != FEATURE_SIZE:
-        raise SpeechError(f"{path}: found features of shape {np.shape(track)}, {expected}.")
-    if len(track) == 0 or not np.issubdtype(track.dtype, np.floating):
-        raise SpeechError(f"{path}: found {len(track)} rows of {track.dtype}, {expected}.")
-    _check_memory(path, len(track))
-    with np.errstate(over="ignore"):
-        values = np.array(track, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise SpeechError(f"{path}: the features hold values that are not finite as float32.")
-    return values
-
-
-def _check_header(path: Path) -> None:
-    """Raise `ValueError` where a file says of its header that it is longer than any is."""
-    with open_file(path) as file:
-        start = file.read(12)
-    size = int.from_bytes(start[8:12] if start[6:7] > b"\1" else start[8:10], "little")
-    if size > _LONGEST_HEADER_BYTES:
-        raise ValueError(f"its header is said to have {size} bytes")
-
-
 def mel_spectrogram(samples: FloatArray) -> FloatArray:
     """Normalised mel spectrogram of the speech.
 
@@ -176,7 +141,7 @@ def mel_spectrogram(samples: FloatArray) -> FloatArray:
     Returns:
         float32 ``[80, 1 + n // 200]``, values -4..4, 80 columns a second.
     """
-    return _mel_columns(samples, 0, num_columns(len(samples)))
+    return mel_columns(samples, 0, num_columns(len(samples)))
 
 
 def num_columns(samples: int) -> int:
@@ -184,7 +149,7 @@ def num_columns(samples: int) -> int:
     return 1 + samples // HOP_LENGTH
 
 
-def _mel_columns(samples: FloatArray, start: int, stop: int) -> FloatArray:
+def mel_columns(samples: FloatArray, start: int, stop: int) -> FloatArray:
     """The mel's columns ``start:stop``, whose bits do not depend on which ones are asked for."""
     mel = np.empty((NUM_MELS, stop - start), np.float32)
     for first in range(start // MEL_BLOCK * MEL_BLOCK, stop, MEL_BLOCK):
@@ -197,9 +162,25 @@ def _mel_columns(samples: FloatArray, start: int, stop: int) -> FloatArray:
 
 def _mel_block(samples: FloatArray, first: int) -> FloatArray:
     """`MEL_BLOCK` columns from this one on, float32; silence before the speech and after it."""
-    signal = _emphasised(samples, first * HOP_LENGTH - N_FFT // 2, _BLOCK_SAMPLES)
+    return mel_of(magnitudes(samples, first, MEL_BLOCK))
+
+
+def magnitudes(samples: FloatArray, first: int, count: int) -> FloatArray:
+    """The spectrum of so many mel columns from this one on, float32 ``[count, 401]``.
+
+    Column c is of samples ``200 c - 400`` to ``200 c + 400``, and of the one before these.
+    """
+    length = N_FFT + (count - 1) * HOP_LENGTH
+    signal = _emphasised(samples, first * HOP_LENGTH - N_FFT // 2, length)
     frames = np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[::HOP_LENGTH]
-    magnitude = np.abs(np.fft.rfft(frames * _hann_window())).astype(np.float32)
+    return np.abs(np.fft.rfft(frames * _hann_window())).astype(np.float32)
+
+
+def mel_of(magnitude: FloatArray) -> FloatArray:
+    """Normalised mel of spectra ``[n, 401]``, float32 ``[80, n]``.
+
+    The bits of a column may depend on how many there are, and on its place among them.
+    """
     mel = _mel_filters() @ magnitude.T
     decibel = 20 * np.log10(np.maximum(np.float32(1e-5), mel)) - 20
     return np.asarray(np.clip(8 * (decibel + 100) / 100 - 4, -4, 4), np.float32)
@@ -253,7 +234,7 @@ def _hertz_of_mel(mel: DoubleArray) -> DoubleArray:
 
 
 def num_windows(columns: int) -> int:
-    """Number of audio windows, one a video frame at 25 fps, of a mel of so many columns."""
+    """Number of audio windows, 25 a second, of a mel of so many columns."""
     return int((columns - WINDOW_COLUMNS) / MEL_COLUMNS_PER_SECOND * FEATURE_FPS) + 2
 
 
@@ -266,10 +247,11 @@ def window_starts(columns: int) -> np.ndarray:
 
 def mel_windows(mel: FloatArray) -> FloatArray:
     """Cut a mel ``[80, columns]`` into float32 ``[windows, 1, 80, 16]`` for the audio encoder."""
-    return _cut(mel, window_starts(mel.shape[1]))
+    return cut_windows(mel, window_starts(mel.shape[1]))
 
 
-def _cut(mel: FloatArray, starts: np.ndarray) -> FloatArray:
+def cut_windows(mel: FloatArray, starts: np.ndarray) -> FloatArray:
+    """Windows of a mel that begin with these columns, float32 ``[n, 1, 80, 16]``."""
     views = np.lib.stride_tricks.sliding_window_view(mel, WINDOW_COLUMNS, axis=1)
     return np.ascontiguousarray(views[:, starts].transpose(1, 0, 2)[:, None])
 
@@ -277,7 +259,7 @@ def _cut(mel: FloatArray, starts: np.ndarray) -> FloatArray:
 def feature_track(
     windows: FloatArray, encode: WindowEncoder, batch_size: int = ENCODER_BATCH
 ) -> FloatArray:
-    """Encode mel windows into the track that holds one row for every video frame.
+    """Encode mel windows into the track that holds a row for every video frame at 25 a second.
 
     Args:
         windows: float32 ``[n, 1, 80, 16]``.
@@ -291,6 +273,18 @@ def feature_track(
     return np.concatenate([rows[:1], rows, rows[-1:]])
 
 
+def collected(
+    blocks: Iterable[FloatArray], rows: int, row_shape: Shape = (FEATURE_SIZE,)
+) -> FloatArray:
+    """Blocks one after the other as one array, float32 ``[rows, *row_shape]``."""
+    track = np.empty((rows, *row_shape), np.float32)
+    done = 0
+    for block in blocks:
+        track[done : done + len(block)] = block.reshape(-1, *row_shape)
+        done += len(block)
+    return track
+
+
 def speech_features(
     speech: Speech, encode: WindowEncoder | None, max_rows: int | None = None
 ) -> FloatArray:
@@ -302,7 +296,7 @@ def speech_features(
             all of them.
 
     Returns:
-        float32 ``[frames, 512]``, or ``[max_rows, 512]`` where that is less.
+        float32 ``[rows, 512]``, or ``[max_rows, 512]`` where that is less.
 
     Raises:
         SpeechError: the speech is sound, and there is no audio encoder to encode it; or the
@@ -310,45 +304,60 @@ def speech_features(
     """
     if speech.features is not None:
         return speech.features[:max_rows]
-    rows = num_rows(speech, max_rows)
-    track = np.empty((rows, FEATURE_SIZE), np.float32)
-    done = 0
-    for block in feature_blocks(speech, encode, rows):
-        track[done : done + len(block)] = block
-        done += len(block)
-    return track
-
-
-def num_rows(speech: Speech, max_rows: int | None = None) -> int:
-    """Rows of the feature track of a speech that is sound, ``max_rows`` at most.
-
-    Raises:
-        SpeechError: they take more memory than there is.
-    """
-    count = 0 if speech.samples is None else len(speech.samples)
-    whole = num_windows(num_columns(count)) + 2
+    whole = num_rows(speech)
     rows = whole if max_rows is None else min(max_rows, whole)
-    _check_memory(speech.path or Path("speech"), rows)
-    return rows
+    check_room(speech.path, rows)
+    return collected(feature_blocks(speech, encode, rows), rows)
 
 
-def _check_memory(path: Path, rows: int) -> None:
-    needed = rows * FEATURE_SIZE * np.dtype(np.float32).itemsize
-    free = free_memory_bytes()
-    if needed > free:
-        raise SpeechError(
-            f"{path}: the features of {rows} frames take {needed >> 20} MiB of "
-            f"memory, and {free >> 20} MiB are free; expected a shorter speech, or max_frames."
-        )
+def num_mel_columns(speech: Speech) -> int:
+    """Columns of the mel of a speech that is sound; 1 of one that is not."""
+    return num_columns(0 if speech.samples is None else len(speech.samples))
 
 
-def feature_blocks(speech: Speech, encode: WindowEncoder | None, rows: int) -> Iterator[FloatArray]:
+def num_rows(speech: Speech) -> int:
+    """Rows of the whole feature track of a speech."""
+    if speech.features is not None:
+        return len(speech.features)
+    return num_windows(num_mel_columns(speech)) + 2
+
+
+def row_places(speech: Speech, times: AudioTimes) -> RowPlaces:
+    """Where the rows are stored that output frames hear.
+
+    They are the track's own where the frames' times fall on its rows, as at the rate that the
+    network was trained at; and of a ready track, which has no others.
+    """
+    rows = num_rows(speech)
+    is_on_rows = times.phases == 1 and not times.phase
+    if speech.features is not None or is_on_rows:
+        return RowPlaces(times, rows)
+    columns_a_row = MEL_COLUMNS_PER_SECOND / times.rows_per_second
+    last = num_mel_columns(speech) - WINDOW_COLUMNS
+    return WindowPlaces.of(times, rows, columns_a_row, last)
+
+
+def place_blocks(
+    speech: Speech,
+    encode: WindowEncoder | None,
+    places: RowPlaces,
+    rows: int,
+    skipped: range = range(0),
+) -> Iterator[FloatArray]:
+    """The first rows that are stored, block by block; see `row_places` and `feature_blocks`."""
+    if isinstance(places, WindowPlaces):
+        return window_blocks(speech, encode, places.columns, rows, skipped)
+    return feature_blocks(speech, encode, rows, skipped)
+
+
+def feature_blocks(
+    speech: Speech, encode: WindowEncoder | None, rows: int, skipped: range = range(0)
+) -> Iterator[FloatArray]:
     """The first rows of a speech's track, block by block, so that memory stays flat.
-
-    A batch that is begun is encoded whole: a window's row may depend on how many are with it.
 
     Args:
         encode: audio encoder, ``[k, 1, 80, 16] -> [k, 512]``.
+        skipped: rows that nobody needs; they may be zeros.
 
     Yields:
         float32 ``[k, 512]``, as many rows in all as were asked for.
@@ -356,28 +365,79 @@ def feature_blocks(speech: Speech, encode: WindowEncoder | None, rows: int) -> I
     Raises:
         SpeechError: the speech is sound, and there is no audio encoder to encode it.
     """
+    starts, left = window_starts(num_mel_columns(speech)), rows
+    # A row is the window before it; the first row is the first window too.
+    unheard = range(max(1, skipped.start - 1) if skipped.start else 0, max(0, skipped.stop - 1))
+    for block in window_blocks(speech, encode, starts, max(2, rows) - 1, unheard):
+        # The first row, and the last of a whole track, are there twice.
+        padded = np.concatenate([block[:1], block]) if left == rows else block
+        yield padded[:left]
+        left -= len(padded)
+    if left == 1:
+        yield padded[-1:]
+
+
+def window_blocks(
+    speech: Speech,
+    encode: WindowEncoder | None,
+    starts: IndexArray,
+    count: int,
+    skipped: range = range(0),
+) -> Iterator[FloatArray]:
+    """The rows of the first ``count`` windows of a speech, block by block.
+
+    A batch that is begun is encoded whole: a window's row may depend on how many are with it.
+
+    Args:
+        encode: audio encoder, ``[k, 1, 80, 16] -> [k, 512]``.
+        starts: first mel column of each window, int64, ascending.
+        skipped: windows that nobody needs: batches of them alone are zeros.
+
+    Yields:
+        float32 ``[k, 512]``.
+
+    Raises:
+        SpeechError: the speech is no sound, or there is no audio encoder to encode it.
+    """
     if encode is None or speech.samples is None:
         raise SpeechError(
             f"{speech.path or 'speech'}: found sound, but the avatar has no audio encoder; "
             "expected models/audio_encoder.onnx, audio_encoder=..., or a .npy feature track."
         )
-    starts = window_starts(num_columns(len(speech.samples)))
-    batches = -(-min(len(starts), max(2, rows) - 1) // ENCODER_BATCH)
-    used, left = starts[: batches * ENCODER_BATCH], rows
-    for first in range(0, len(used), WINDOW_GROUP):
-        part = used[first : first + WINDOW_GROUP]
-        mel = _mel_columns(speech.samples, int(part[0]), int(part[-1]) + WINDOW_COLUMNS)
-        for block in _encoded_batches(_cut(mel, part - part[0]), encode, ENCODER_BATCH):
-            # The first row, and the last of a whole track, are there twice.
-            padded = np.concatenate([block[:1], block]) if left == rows else block
-            yield padded[:left]
-            left -= len(padded)
-    if left == 1:
-        yield padded[-1:]
+    batches = -(-min(len(starts), count) // ENCODER_BATCH)
+    used, left = starts[: batches * ENCODER_BATCH], count
+    silence = np.zeros((ENCODER_BATCH, FEATURE_SIZE), np.float32)
+    for first, end, is_heard in _runs(len(used), skipped):
+        if not is_heard:
+            yield silence
+            left -= ENCODER_BATCH
+            continue
+        part = used[first:end]
+        mel = mel_columns(speech.samples, int(part[0]), int(part[-1]) + WINDOW_COLUMNS)
+        for block in _encoded_batches(cut_windows(mel, part - part[0]), encode, ENCODER_BATCH):
+            yield block[:left]
+            left -= len(block)
+            silence = np.zeros((ENCODER_BATCH, block.shape[1]), np.float32)
+
+
+def _runs(windows: int, skipped: range) -> Iterator[tuple[int, int, bool]]:
+    """Windows in groups of batches: the first, the end, and whether anybody hears them."""
+    first = 0
+    while first < windows:
+        end, is_heard = first, False
+        while end < windows and end - first < WINDOW_GROUP:
+            next_end = end + ENCODER_BATCH
+            if skipped.start <= end and next_end <= min(skipped.stop, windows):
+                break
+            end, is_heard = next_end, True
+        end = min(end, windows) if is_heard else first + ENCODER_BATCH
+        yield first, end, is_heard
+        first = end
 
 
 def _encoded_batches(
     windows: FloatArray, encode: WindowEncoder, batch_size: int
 ) -> Iterator[FloatArray]:
     for first in range(0, len(windows), batch_size):
-        yield encode(windows[first : first + batch_size]).reshape(-1, FEATURE_SIZE)
+        part = windows[first : first + batch_size]
+        yield encode(part).reshape(len(part), -1)

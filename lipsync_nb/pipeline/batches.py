@@ -4,57 +4,104 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from lipsync_nb.avatar.cache import Template
+from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.network.work import activation_bytes
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import FloatArray, ImageArray, IndexArray
 from lipsync_nb.types.records import Batch, ModelSpec
 
-from .track import Track
+from .track import TimedTrack, Track
 
 # Larger ones are compared with the memory that is free.
 USUAL_BATCH = 8
 _PART_OF_FREE = 0.9
+EARLY_FRAMES = 100
 
 
-def template_order(num_template: int, num_frames: int, order: str = "pingpong") -> IndexArray:
-    """Template frame of every output frame, int64 ``[num_frames]``.
+def template_order(
+    num_template: int, num_frames: int, order: str = "pingpong", start: int = -1
+) -> IndexArray:
+    """Template frame of every output frame, int64 ``[num_frames]``; fewer for ``once``.
 
-    ``pingpong`` runs to and fro without repeating the ends and starts at frame 1
-    (1, 2, ..., n-1, n-2, ..., 0, 1, ...); ``index`` takes frame i and wraps around.
+    ``pingpong`` bounces: to and fro without repeating the ends, from frame 1 on
+    (1, 2, ..., n-1, n-2, ..., 0, 1, ...). ``loop`` begins again after the last frame, from frame
+    0 on; so does ``index``, its older name. ``once`` ends with the last frame.
+
+    Args:
+        start: the first template frame; -1: as above.
+
+    Raises:
+        ConfigError: there is no frame ``start``.
 
     Example:
         >>> template_order(4, 8).tolist()
         [1, 2, 3, 2, 1, 0, 1, 2]
+        >>> template_order(4, 8, "once", 1).tolist()
+        [1, 2, 3]
     """
-    frames = np.arange(num_frames, dtype=np.int64)
-    if num_template == 1 or order == "index":
+    if start >= num_template:
+        expected = f"expected 0 to {num_template - 1}, or -1"
+        raise ConfigError(f"start_frame: found {start}, {expected}.")
+    bounces = order == "pingpong" and num_template > 1
+    first = start if start >= 0 else int(bounces)
+    if order == "once":
+        return np.arange(first, min(num_template, first + num_frames), dtype=np.int64)
+    frames = np.arange(first, first + num_frames, dtype=np.int64)
+    if not bounces:
         return frames % num_template
     period = 2 * (num_template - 1)
-    position = (frames + 1) % period
+    position = frames % period
     return np.minimum(position, period - position)
+
+
+def order_of(num_template: int, num_heard: int, config: RenderConfig) -> IndexArray:
+    """Template frame of every output frame as configured, int64; see `template_order`.
+
+    Args:
+        num_heard: frames that there is sound for.
+    """
+    count = min(config.max_frames or num_heard, num_heard)
+    return template_order(num_template, count, config.order, config.start_frame)
+
+
+def early_moments(order: IndexArray, count: int) -> IndexArray:
+    """Output frames for whose features nobody has to wait long."""
+    last = max(0, min(len(order), EARLY_FRAMES) - 1)
+    return np.linspace(last // 2, last, count).astype(np.int64)
 
 
 def audio_rows(track: Track, frame: int, spec: ModelSpec, padding: str = "zero") -> FloatArray:
     """Audio tensor of one output frame, float32 ``spec.audio_shape``.
 
     Args:
-        track: feature track ``[n, 512]``.
+        track: ``[n, *spec.row_shape]``, of which frame i is at row i; or one that knows the
+            frames' times.
         padding: rows outside the track are ``zero``, or ``repeat`` the first or last row.
     """
+    if isinstance(track, TimedTrack):
+        return _as_tensor(track.window(frame, padding), spec)
     rows = np.arange(frame - spec.rows_before, frame + spec.rows_after)
     window: FloatArray = track[np.clip(rows, 0, len(track) - 1)]
     if padding == "zero":
         window[(rows < 0) | (rows >= len(track))] = 0
-    return window.reshape(spec.audio_shape)
+    return _as_tensor(window, spec)
+
+
+def _as_tensor(window: FloatArray, spec: ModelSpec) -> FloatArray:
+    """Rows of a track as the network hears them; a row of the mel's is one of its columns."""
+    return (window.T if spec.audio == "mel" else window).reshape(spec.audio_shape)
 
 
 def visual_input(crop: ImageArray, spec: ModelSpec, out: FloatArray | None = None) -> FloatArray:
-    """Picture tensor of one crop, float32 ``[6, s, s]``, BGR / 255, roi and masked roi.
+    """Picture tensor of one crop, float32 ``[6, s, s]``: roi and masked roi / 255.
+
+    In the order of pictures and colours that the family has.
 
     Args:
         crop: uint8 ``[crop_size, crop_size, 3]`` BGR.
@@ -63,7 +110,7 @@ def visual_input(crop: ImageArray, spec: ModelSpec, out: FloatArray | None = Non
     size = spec.input_size
     if out is None:
         out = np.empty((6, size, size), np.float32)
-    roi = crop[spec.roi, spec.roi].transpose(2, 0, 1)
+    roi = spec.in_colours(crop[spec.roi, spec.roi]).transpose(2, 0, 1)
     parts = dict(zip(spec.image_channels, (out[:3], out[3:]), strict=True))
     np.divide(roi, np.float32(255), out=parts["roi"], dtype=np.float32)
     parts["masked"][:] = parts["roi"]
@@ -98,14 +145,40 @@ def make_batch(
     return Batch(frames, template_frames, visual_inputs(template, wanted), audio, wanted)
 
 
-def batch_frames(order: IndexArray, batch_size: int) -> Iterator[tuple[IndexArray, IndexArray]]:
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What every predictor takes its inputs from."""
+
+    template: Template
+    track: Track
+    padding: str
+
+    def batch(
+        self, frames: IndexArray, template_frames: IndexArray, wanted: IndexArray | None = None
+    ) -> Batch:
+        return make_batch(self.template, self.track, frames, template_frames, self.padding, wanted)
+
+    def noise(self, count: int) -> Batch:
+        """A batch for a trial; a network that normalises its inputs may not like zeros."""
+        visual, audio = self.template.spec.input_shapes
+        indices, rng = np.zeros(count, np.int64), np.random.default_rng(0)
+        pictures = rng.random((count, *visual), np.float32)
+        sound = rng.random((count, *audio), np.float32)
+        return Batch(indices, indices, pictures, sound, indices)
+
+
+def batch_frames(
+    order: IndexArray, batch_size: int, part: range | None = None
+) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Yield output frames and template frames of each batch; the last one may be smaller.
 
     Args:
         order: template frame of every output frame, from `template_order`.
+        part: of the output frames; default: all.
     """
-    for start in range(0, len(order), batch_size):
-        template_frames = order[start : start + batch_size]
+    part = range(len(order)) if part is None else part
+    for start in range(part.start, part.stop, batch_size):
+        template_frames = order[start : min(start + batch_size, part.stop)]
         yield np.arange(start, start + len(template_frames)), template_frames
 
 

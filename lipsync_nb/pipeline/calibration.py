@@ -10,14 +10,15 @@ import numpy as np
 
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
-from lipsync_nb.types.arrays import AnyArray
+from lipsync_nb.types.arrays import AnyArray, FloatArray
+from lipsync_nb.types.records import ModelSpec
 
 from .audio_features import load_speech
 from .batches import make_batch
+from .family_audio import check_speech
 from .track import Track
 
 CALIBRATION_FRAMES = 32
-FEATURES_FILE = "aud_ave.npy"
 
 
 def calibration_feeds(
@@ -27,13 +28,13 @@ def calibration_feeds(
 
     Args:
         folder: of the avatar, which may hold features of the recording's own speech.
-        track: taken where it holds none, float32 ``[n, 512]``.
+        track: taken where it holds none, float32 ``[n, *spec.row_shape]``.
         names: of the generator's picture and audio input.
 
     Raises:
         NetworkError: there are no features at all.
     """
-    track = _calibration_track(folder, track)
+    track = _calibration_track(folder, track, template.spec)
     frames = np.linspace(0, len(template) - 1, CALIBRATION_FRAMES).astype(np.int64)
     moments = np.linspace(0, len(track) - 1, CALIBRATION_FRAMES).astype(np.int64)
     batch = make_batch(template, track, moments, frames)
@@ -43,17 +44,32 @@ def calibration_feeds(
     ]
 
 
-def _calibration_track(folder: Path, track: Track) -> Track:
-    """Features of the recording's own speech where the avatar has them, else of this one."""
-    file = folder / FEATURES_FILE
+def own_features(folder: Path, spec: ModelSpec) -> tuple[FloatArray | None, str]:
+    """Features of the recording's own speech, float32 ``[n, *spec.row_shape]``.
+
+    Returns:
+        The features, or None; and why not, where there is a file of them.
+    """
+    if not spec.features_file:
+        return None, ""
     try:
-        own = load_speech(file).features
-        if own is not None:
-            return own
+        own = load_speech(folder / spec.features_file)
+        check_speech(own, spec)
     except NotFoundError:
-        pass
+        return None, ""
     except SpeechError as error:
-        warnings.warn(f"{error} INT8 is calibrated on this speech instead.", stacklevel=2)
+        return None, str(error)
+    return own.features, ""
+
+
+def _calibration_track(folder: Path, track: Track, spec: ModelSpec) -> Track:
+    """Features of the recording's own speech where the avatar has them, else of this one."""
+    own, reason = own_features(folder, spec)
+    if own is not None:
+        return own
+    if reason:
+        warnings.warn(f"{reason} INT8 is calibrated on this speech instead.", stacklevel=2)
     if not len(track):
-        raise NetworkError(f"{file}: found no features to calibrate on, nor a speech.")
+        file = folder / spec.features_file
+        raise NetworkError(f"{file}: found no {spec.features_name} to calibrate on, nor a speech.")
     return track

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -23,10 +23,12 @@ class StoredFeatures:
     Attributes:
         arrays: one ``[frames, *shape]`` a boundary tensor; what is written to them stays here.
         sums: `check_sum` of each frame that was computed; the others' rows are zeros.
+        let_go: gives up a frame's pages until they are read again; not for what was written.
     """
 
     arrays: tuple[AnyArray, ...]
     sums: Mapping[int, int]
+    let_go: Callable[[int], None]
 
 
 class Files(Protocol):
@@ -69,6 +71,7 @@ class FeatureCache:
         self._lock = threading.Lock()
         self._files = files
         stored = files.open() if files is not None else None
+        self._let_go = stored.let_go if stored is not None else None
         self._unchecked = dict(stored.sums) if stored is not None else {}
         self.num_found, self._is_damaged = len(self._unchecked), False
         self._arrays = (
@@ -168,8 +171,9 @@ class FeatureCache:
 
     def _fill(self, frames: Sequence[int]) -> None:
         with self._lock:
-            self._filled.update(frames)
+            # First, since `let_go` takes what is filled and was not computed for what is in files.
             self._computed.update(frames)
+            self._filled.update(frames)
             self._claimed.difference_update(frames)
 
     def slots(self, frames: IndexArray) -> list[AnyArray]:
@@ -211,6 +215,18 @@ class FeatureCache:
             return [array[start : start + len(slots)] for array in self._arrays]
         rows = [self._row(int(frame), others) for frame in frames]
         return [np.stack(parts) for parts in zip(*rows, strict=True)]
+
+    def let_go(self, frames: IndexArray) -> None:
+        """These frames were used: what of them lies in files need not be this process's memory.
+
+        The system keeps the pages as long as it has room, and the next use finds them there.
+        """
+        if self._let_go is None:
+            return
+        for frame in set(frames.tolist()):
+            # What was computed here is in no file.
+            if frame in self._filled and frame not in self._computed:
+                self._let_go(self._slots[frame])
 
     def _row(self, frame: int, others: Mapping[int, Sequence[AnyArray]]) -> Sequence[AnyArray]:
         if frame in self._filled:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,18 @@ class FeatureFiles:
         check_folder(folder, self.owners, (META_FILE, DATA_FILE))
         sums, data = self._sums(folder), folder / DATA_FILE
         mapped = map_kept(data, self.owners, self.nbytes, mmap.ACCESS_COPY)
-        return StoredFeatures(tuple(self._arrays(mapped)), sums)
+        return StoredFeatures(tuple(self._arrays(mapped)), sums, partial(self._let_go, mapped))
+
+    def _let_go(self, mapped: mmap.mmap, frame: int) -> None:
+        """Give up the pages that hold nothing but this frame's, where the system can."""
+        advice, page = getattr(mmap, "MADV_DONTNEED", None), mmap.PAGESIZE
+        if advice is None:
+            return
+        for offset, tensor in zip(self._offsets(), self.boundary, strict=False):
+            start = -(-(offset + frame * tensor.nbytes) // page) * page
+            end = (offset + (frame + 1) * tensor.nbytes) // page * page
+            if end > start:
+                mapped.madvise(advice, start, end - start)
 
     def _sums(self, folder: Path) -> dict[int, int]:
         """Check sum of each frame that was computed."""

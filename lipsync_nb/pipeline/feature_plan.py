@@ -87,7 +87,9 @@ def plan_features(
     if wanted == "off":
         return _none("as configured")
     if wanted == "auto":
-        budget_bytes = min(budget_bytes, free_memory_bytes() // 2)
+        # What files hold is mapped, and takes no memory that others could want.
+        found_bytes = files.num_found * costs.num_bytes
+        budget_bytes = min(budget_bytes, free_memory_bytes() // 2 + found_bytes)
     capacity = min(num_template, budget_bytes // max(1, costs.num_bytes))
     if capacity == 0:
         found = f"found room for {budget_bytes / 1e6:.1f} MB, a frame takes"
@@ -101,7 +103,8 @@ def plan_features(
     kept = np.sort(np.argsort(-uses, kind="stable")[:capacity]).astype(np.int64)
     size = f"{min(capacity, used) * costs.num_bytes / 1e6:.0f} MB"
     held = "all" if capacity >= used else f"{capacity}"
-    where = f"; not in files: {files.why_not}" if files.why_not else ", and in files"
+    why_not = files.why_not or ("there is no room for all" if capacity < num_template else "")
+    where = f"; not in files: {why_not}" if why_not else ", and in files"
     return FeaturePlan(kept, f"feature cache on: {what}, {held} are kept in {size}{where}.")
 
 

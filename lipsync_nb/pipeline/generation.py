@@ -35,29 +35,29 @@ from lipsync_nb.network.runtime import ort
 from lipsync_nb.types.arrays import IndexArray
 from lipsync_nb.types.records import Batch, FeatureDtype
 
+from .batches import Inputs, early_moments
 from .calibration import CALIBRATION_FRAMES, calibration_feeds
 from .feature_cache import FeatureCache
 from .feature_files import FeatureFiles
 from .feature_plan import FeatureCosts, FeaturePlan, FilesState, plan_features
-from .generator_file import GeneratorFile, NormalForm, Owner
+from .generator_file import GeneratorFile, NormalForm
+from .owner import Owner
+from .patches import PatchOpener, composites_in_network
 from .predictors import (
-    Inputs,
     PictureHalf,
     PlainPredictor,
     Predictor,
-    Remarks,
-    Share,
     SplitPredictor,
     WholePredictor,
     why_not_fused,
     within_memory,
 )
-from .track import EncodedTrack, Track, check_track
+from .shares import Remarks, Share
+from .track import Track, check_whole
 
 # Of the values that are predicted for `PACKING_FRAMES` frames: more is no 8 bits' worth.
 LARGEST_PACKING_ERROR = 1e-3
 PACKING_FRAMES = 4
-_EARLY_FRAMES = 100
 
 
 def open_generator(
@@ -72,15 +72,14 @@ def open_generator(
 
     Args:
         template: the avatar's, opened.
-        track: feature track, float32 ``[n, 512]``.
+        track: what is heard, float32 ``[n, *spec.row_shape]``.
         order: template frame of every output frame.
 
     Raises:
         NetworkError, ProviderError, NotFoundError: see `OnnxNetwork`.
         SpeechError: the track has NaN or infinity in it.
     """
-    if not isinstance(track, EncodedTrack):
-        check_track(track)
+    check_whole(track)
     path = owner.require_generator()
     fused = config.prepare and not why_not_fused(config, plan)
     config, missed = within_memory(path, template, config, plan, fused)
@@ -100,9 +99,7 @@ def _opener(
 ) -> _Opener:
     path = owner.require_generator()
     inputs = Inputs(template, track, config.audio_padding)
-    open_file = partial(
-        Generator, path, template.spec, config.provider, plan.network, plan.spinning
-    )
+    open_file = partial(Generator, path, template.spec, config.device, plan.network, plan.spinning)
     kept = KeptNetworks.beside(owner.path, path, template.spec)
     file = GeneratorFile(path, template.spec, kept, open_file, partial(_trial, inputs, order))
     return _Opener(owner, file, inputs, order, config, plan)
@@ -111,13 +108,7 @@ def _opener(
 def _trial(inputs: Inputs, order: IndexArray) -> Batch:
     """A frame from the middle of a render, with a moment of the speech's beginning."""
     middle = order[len(order) // 2 :][:1]
-    return inputs.batch(_early_moments(order, len(middle)), middle)
-
-
-def _early_moments(order: IndexArray, count: int) -> IndexArray:
-    """Output frames for whose features nobody has to wait long."""
-    last = max(0, min(len(order), _EARLY_FRAMES) - 1)
-    return np.linspace(last // 2, last, count).astype(np.int64)
+    return inputs.batch(early_moments(order, len(middle)), middle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +152,7 @@ class _Opener:
 
     @property
     def share(self) -> Share:
-        return Share.of(self.config, self.plan)
+        return Share.of(self.config, self.plan.streams)
 
     def prepared(self, form: NormalForm, remarks: Remarks) -> Predictor:
         """The prepared network, in halves where the features of frames are kept.
@@ -171,6 +162,14 @@ class _Opener:
         """
         remarks = remarks.and_note(form.note)
         self.file.check(form)
+        if composites_in_network(self.config):
+            try:
+                return self._patches(form, remarks.and_note(self._settings_note()))
+            except NetworkError as error:
+                missed = f"composited by workers ({_reason(error)})"
+                asked = f"asked for compositing in the network, {missed}"
+                is_asked = self.config.compositing == "network"
+                remarks = remarks.instead(f"{missed}.", asked, is_asked)
         if self.config.feature_cache == "off":
             return self._whole(form, remarks.and_note("feature cache off: as configured."))
         try:
@@ -178,20 +177,23 @@ class _Opener:
         except NetworkError as error:
             return self._whole(form, self._without_cache(remarks, f"feature cache off: {error}"))
 
+    def _patches(self, form: NormalForm, remarks: Remarks) -> Predictor:
+        """The prepared network with compositing in its graph."""
+        what = self.inputs, self.order, form.names, self.config, self.plan, self.file.path
+        opener, key = PatchOpener.of(self.owner, *what), (form.digest, self._settings_key())
+        return opener.best(partial(self.whole, form), partial(self.halves, form), key, remarks)
+
     def _without_cache(self, remarks: Remarks, note: str) -> Remarks:
-        if self.config.feature_cache == "on":
-            reason = note.removeprefix("feature cache off: ").rstrip(".")
-            remarks = remarks.and_shortfall(
-                f"asked for the feature cache, rendered without it ({reason})"
-            )
-        return remarks.and_note(note)
+        reason = note.removeprefix("feature cache off: ").rstrip(".")
+        missed = f"asked for the feature cache, rendered without it ({reason})"
+        return remarks.instead(note, missed, self.config.feature_cache == "on")
 
     def _settings_key(self) -> tuple[object, ...]:
         """What the settings depend on: what is calibrated belongs to the frames."""
         if self.config.precision != "int8":
             return (self.config.precision,)
         layers, frames = self.config.int8_layers, self.owner.fingerprint
-        return ("int8", layers, weight_bits(), frames, CALIBRATION_FRAMES)
+        return ("int8", layers, weight_bits(), frames, CALIBRATION_FRAMES, self.file.spec)
 
     def _settings(self, names: Sequence[str]) -> QuantizationSettings:
         """How the network computes, and what it is calibrated on."""
@@ -216,7 +218,7 @@ class _Opener:
         return Session(
             model,
             self.file.path,
-            provider=self.config.provider,
+            provider=self.config.device,
             num_threads=self.plan.network,
             spinning=self.plan.spinning,
             batch_size=batch_size,
@@ -253,7 +255,7 @@ class _Opener:
             return wanted, ""
         if self.config.precision != "fp32":
             return "float32", ""
-        key = form.digest, self.owner.fingerprint
+        key = form.digest, self.owner.fingerprint, self.file.spec
         differing = self.file.kept.packing_error(key, lambda: self._packing_error(form))
         if differing <= LARGEST_PACKING_ERROR:
             return "uint8", ""
@@ -266,7 +268,7 @@ class _Opener:
         """The share of predicted values that packed features change by more than 1 of 255."""
         plain = self.file.open()
         chosen = np.unique(np.linspace(0, len(self.order) - 1, PACKING_FRAMES).astype(np.int64))
-        moments = _early_moments(self.order, len(chosen))[:, None]
+        moments = early_moments(self.order, len(chosen))[:, None]
         pairs = zip(moments, self.order[chosen][:, None], strict=True)
         batches = [self.inputs.batch(*pair) for pair in pairs]
 
@@ -277,7 +279,8 @@ class _Opener:
             for batch in batches:
                 features = half({form.names[0]: batch.visual})
                 feeds = {form.names[1]: batch.audio, **dict(zip(names, features, strict=True))}
-                error = network(feeds)[0].astype(np.int16) - plain(batch).images
+                images = self.file.spec.in_colours(network(feeds)[0])
+                error = images.astype(np.int16) - plain(batch).images
                 differing.append(np.mean(np.abs(error) > 1))
             return float(np.mean(differing))
 

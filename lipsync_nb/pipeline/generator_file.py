@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,31 +16,8 @@ from lipsync_nb.network.kept import KeptNetworks
 from lipsync_nb.network.normal_form import input_names, normal_form
 from lipsync_nb.types.records import Batch, ModelSpec
 
-from .feature_cache import FeatureCache
-
 # Mean over a picture, of 255.
 LARGEST_FORM_ERROR = 1.0
-
-
-class Owner(Protocol):
-    """Whose generator is opened: what an `Avatar` gives."""
-
-    @property
-    def path(self) -> Path:
-        """Its folder or file, beside which prepared networks are kept."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of its frames and boxes: what is calibrated belongs to them."""
-
-    def require_generator(self) -> Path:
-        """Its generator's file."""
-
-    def recall_features(self, key: Hashable) -> Any:
-        """What is remembered under this key, or None."""
-
-    def remember_features(self, key: Hashable, features: FeatureCache | None) -> None:
-        """Remember this under this key, and nothing else; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +87,8 @@ class GeneratorFile:
     def _compare(self, form: NormalForm) -> None:
         batch = self.trial()
         feeds = dict(zip(form.names, (batch.visual, batch.audio), strict=True))
-        found = to_images(Session(form.model, self.path, provider="cpu")(feeds)[0])
+        output = Session(form.model, self.path, provider="cpu")(feeds)[0]
+        found = self.spec.in_colours(to_images(output))
         expected = self.open()(batch).images
         error = float(np.abs(found.astype(np.float32) - expected).mean())
         if error > LARGEST_FORM_ERROR:

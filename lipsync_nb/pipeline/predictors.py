@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,15 +20,14 @@ from lipsync_nb.network.files import read_network
 from lipsync_nb.network.inference import Generator, PreparedNetwork, Session, check_numbers
 from lipsync_nb.network.packing import pack
 from lipsync_nb.network.providers import CPU, first_provider
+from lipsync_nb.network.row_fusion.emitter import fused_precisions
 from lipsync_nb.network.work import multiply_adds
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 from lipsync_nb.types.records import Batch, Predictions
 
-from .batches import USUAL_BATCH, batch_within_memory, make_batch
+from .batches import USUAL_BATCH, Inputs, batch_within_memory
 from .feature_cache import FeatureCache
-from .track import Track
-
-CPU_BATCH, GPU_BATCH = 1, 4
+from .shares import Remarks, Share
 
 
 class Predictor(Protocol):
@@ -63,43 +62,6 @@ class Predictor(Protocol):
         """Keep what the next process can use; called once all frames were predicted."""
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What every predictor takes its inputs from."""
-
-    template: Template
-    track: Track
-    padding: str
-
-    def batch(
-        self, frames: IndexArray, template_frames: IndexArray, wanted: IndexArray | None = None
-    ) -> Batch:
-        return make_batch(self.template, self.track, frames, template_frames, self.padding, wanted)
-
-    def noise(self, count: int) -> Batch:
-        """A batch for a trial; a network that normalises its inputs may not like zeros."""
-        visual, audio = self.template.spec.input_shapes
-        indices, rng = np.zeros(count, np.int64), np.random.default_rng(0)
-        pictures = rng.random((count, *visual), np.float32)
-        sound = rng.random((count, *audio), np.float32)
-        return Batch(indices, indices, pictures, sound, indices)
-
-
-@dataclass(frozen=True)
-class Share:
-    """How the generator shares the processor: batches at the same time, frames of each."""
-
-    streams: int
-    batch_size: int
-
-    @classmethod
-    def of(cls, config: RenderConfig, plan: ThreadPlan) -> Share:
-        """As configured; a GPU shares itself out, and is quicker with several frames at once."""
-        if first_provider(config.provider) == CPU:
-            return cls(plan.streams, config.batch_size or CPU_BATCH)
-        return cls(config.streams or 1, config.batch_size or GPU_BATCH)
-
-
 def within_memory(
     path: Path, template: Template, config: RenderConfig, plan: ThreadPlan, is_fused: bool
 ) -> tuple[RenderConfig, tuple[str, ...]]:
@@ -107,9 +69,9 @@ def within_memory(
 
     See `batch_within_memory`.
     """
-    share = Share.of(config, plan)
+    share = Share.of(config, plan.streams)
     is_usual = max(share.streams, share.batch_size) <= USUAL_BATCH
-    if is_usual or first_provider(config.provider) != CPU:
+    if is_usual or first_provider(config.device) != CPU:
         return config, ()
     size, missed = batch_within_memory(
         read_network(path),
@@ -122,28 +84,13 @@ def within_memory(
     return (replace(config, batch_size=size), (missed,)) if missed else (config, ())
 
 
-@dataclass(frozen=True)
-class Remarks:
-    """What is to be told about how frames are predicted: see `Predictor`."""
-
-    notes: tuple[str, ...] = ()
-    shortfalls: tuple[str, ...] = ()
-
-    def and_note(self, note: str) -> Remarks:
-        """With one more note, where it says anything."""
-        return replace(self, notes=(*self.notes, note)) if note else self
-
-    def and_shortfall(self, text: str) -> Remarks:
-        """With one more thing that could not be had."""
-        return replace(self, shortfalls=(*self.shortfalls, text))
-
-
 def why_not_fused(config: RenderConfig, plan: ThreadPlan) -> str:
     """Why a configuration does not fuse a prepared network's last layers; empty: it does."""
     if not config.fuse:
         return "as configured."
-    if config.precision != "fp32" or first_provider(config.provider) != CPU:
-        return "they are for fp32 on the CPU."
+    wanted = fused_precisions()
+    if config.precision not in wanted or first_provider(config.device) != CPU:
+        return f"they are for {' and '.join(wanted)} on the CPU."
     if plan.network != 1:
         return f"a stream has {plan.network or 'any number of'} threads, they take one."
     return ""
@@ -197,7 +144,7 @@ class WholePredictor:
 
     def __call__(self, batch: Batch) -> Predictions:
         feeds = {self._visual: batch.visual, self._audio: batch.audio}
-        return _predictions(batch, self._network(feeds)[0])
+        return _predictions(batch, self._network(feeds)[0], self._inputs)
 
     def warm_up(self, count: int) -> None:
         self(self._inputs.noise(count))
@@ -336,7 +283,9 @@ class SplitPredictor:
         names = [tensor.name for tensor in self._features.boundary]
         audio = np.ascontiguousarray(batch.audio[::step])
         feeds = {self._audio: audio, **dict(zip(names, values, strict=True))}
-        return _predictions(batch, self._dependent(feeds)[0][::step])
+        images = self._dependent(feeds)[0][::step]
+        self._features.let_go(batch.template_indices)
+        return _predictions(batch, images, self._inputs)
 
     def _run_independent(self, batch: Batch) -> dict[int, list[AnyArray]]:
         """Features of the frames that were not here before; they are kept where they fit."""
@@ -375,5 +324,6 @@ class SplitPredictor:
         self._features.keep()
 
 
-def _predictions(batch: Batch, images: AnyArray) -> Predictions:
-    return Predictions(batch.frame_indices, batch.template_indices, images)
+def _predictions(batch: Batch, images: AnyArray, inputs: Inputs) -> Predictions:
+    pictures = inputs.template.spec.in_colours(images)
+    return Predictions(batch.frame_indices, batch.template_indices, pictures)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Generic, TypeVar
@@ -216,8 +217,10 @@ class Ahead(Generic[Item]):
         self._call = call
         self._found: list[Item] = []
         self._error: BaseException | None = None
-        # A daemon, so that an interpreter that exits does not wait for it.
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        # A daemon, so that an interpreter that exits does not wait for it. It has the cores that
+        # its caller has.
+        run = copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._work,), name=name, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 import av
-import numpy as np
-from av.video.reformatter import ColorRange
 
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import OutputError
+from lipsync_nb.media.fragments import FragmentWriter
+from lipsync_nb.media.h264 import H264Encoder, H264Settings, check_encoder, open_h264
 from lipsync_nb.media.imaging import (
     bgr_to_i420,
     encode_picture,
-    i420_planes,
     i420_to_bgr,
     pad_to_even,
 )
@@ -34,15 +34,19 @@ from lipsync_nb.system.outputs import (
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Speech
 
-_BT709 = 1
 _SQUARE = Fraction(1)
 _FASTSTART = {"movflags": "+faststart"}
 
 
 class Sink(Protocol):
-    """Where finished frames go; a context manager that shows its result only when complete."""
+    """Where finished frames go; a context manager that shows its result only when complete.
+
+    Attributes:
+        notes: what was chosen, a line each; known once the first frame was written.
+    """
 
     path: Path
+    notes: tuple[str, ...]
 
     def __enter__(self) -> Sink: ...
 
@@ -68,23 +72,27 @@ def is_video(path: Path) -> bool:
 def open_sink(
     path: str | Path,
     speech: Speech,
-    fps: int,
+    fps: Fraction | int,
     config: RenderConfig,
     threads: int = 0,
     pixel_aspect: Fraction = _SQUARE,
+    fragments: FragmentWriter | None = None,
 ) -> Mp4Sink | ImageFolderSink:
     """Sink by the look of the path: ``.mp4`` is a video, a name without suffix a folder.
 
     Args:
         threads: of the video encoder; 0 leaves the choice to it.
         pixel_aspect: width of a pixel by its height, which a video is marked with.
+        fragments: gets a video's packets as well, to be played while it is written.
 
     Raises:
-        OutputError: another suffix, or a place that cannot be written.
+        OutputError: another suffix, a place that cannot be written, or fragments of pictures.
     """
     path = check_output(path)
     if is_video(path):
-        return Mp4Sink(path, speech, fps, config, threads, pixel_aspect)
+        return Mp4Sink(path, speech, fps, config, threads, pixel_aspect, fragments)
+    if fragments is not None:
+        raise OutputError(f"{path}: only a video is played in fragments, expected NAME.mp4.")
     if path.suffix == "" or path.is_dir():
         return ImageFolderSink(path, config)
     raise OutputError(
@@ -93,10 +101,12 @@ def open_sink(
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """An error of the system, or of ffmpeg, while an output is written is one sentence."""
     try:
         yield
+    except OutputError:
+        raise
     except (av.FFmpegError, OSError) as error:
         raise cannot_write(path, error) from error
 
@@ -122,9 +132,10 @@ class ImageFolderSink:
         if self.path.resolve() == Path.cwd():
             raise OutputError(f"{self.path}: is the folder you are in, expected a new one.")
         self._config = config
-        with _told(self.path):
+        with told(self.path):
             self._partial = Partial(self.path, is_folder=True)
         self._count = 0
+        self.notes: tuple[str, ...] = ()
 
     def __enter__(self) -> ImageFolderSink:
         return self
@@ -134,7 +145,7 @@ class ImageFolderSink:
             image = i420_to_bgr(image)
         suffix = f".{self._config.image_format}"
         content = encode_picture(image, suffix, self._config.jpeg_quality)
-        with _told(self.path):
+        with told(self.path):
             (self._partial.path / f"{self._count:06d}{suffix}").write_bytes(content)
         self._count += 1
 
@@ -147,20 +158,10 @@ class ImageFolderSink:
         try:
             if kind is None:
                 _check_not_empty(self.path, self._count)
-                with _told(self.path):
+                with told(self.path):
                     self._partial.put_in_place()
         finally:
             self._partial.discard()
-
-
-# The fast presets leave out what makes a still background cheap; it costs little time and saves
-# three quarters of the bytes at the same quality. Seven B-frames without a search for where they
-# fit take a fifth less time and bytes than three that are searched, and 0.4 dB.
-_MACROBLOCK_TREE = "mbtree=1:rc-lookahead=8"
-_PRESET_EXTRAS = {
-    "ultrafast": {"x264-params": _MACROBLOCK_TREE},
-    "superfast": {"x264-params": f"{_MACROBLOCK_TREE}:bframes=7:b-adapt=0"},
-}
 
 
 class Mp4Sink:
@@ -172,37 +173,45 @@ class Mp4Sink:
     Args:
         path: the ``.mp4`` file, replaced only when the new one is complete.
         speech: its file gives the sound track at its own rate; a feature track gives none.
-        fps: frames a second.
-        config: ``crf``, ``preset`` and ``audio_bitrate`` are used.
-        threads: of x264; 0 leaves the choice to it.
+        fps: frames a second, exactly.
+        config: ``crf``, ``preset``, ``encoder``, ``encoders`` and ``audio_bitrate`` are used.
+        threads: of x264, see `H264Settings`.
         pixel_aspect: width of a pixel by its height.
+        fragments: gets the same packets, to be played while they are written.
     """
 
     def __init__(
         self,
         path: str | Path,
         speech: Speech,
-        fps: int,
+        fps: Fraction | int,
         config: RenderConfig,
         threads: int = 0,
         pixel_aspect: Fraction = _SQUARE,
+        fragments: FragmentWriter | None = None,
     ) -> None:
         self.path = check_output_file(path)
         refuse_inputs(self.path, [speech.path])
-        self._fps, self._config, self._speech = fps, config, speech
+        self._fps, self._config, self._speech = Fraction(fps), config, speech
         self._threads, self._pixel_aspect = threads, pixel_aspect
-        with _told(self.path):
+        check_encoder(config.encoder, self.path)
+        with told(self.path):
             self._partial = Partial(self.path, ".mp4")
         self._name = _NameForFfmpeg(self._partial.path)
         self._container = self._opened()
-        self._video: Any = None
+        # Segments of several encoders come whole, and the first one late.
+        self._encoders = config.encoders or (1 if fragments is not None else 0)
+        if fragments is not None:
+            self._container = fragments.beside(self._container)
+        self._video: H264Encoder | None = None
         self._planes: ImageArray | None = None
         self._sound: SoundTrack | None = None
         self._count = 0
+        self.notes: tuple[str, ...] = ()
 
     def _opened(self) -> Any:
         try:
-            with _told(self.path):
+            with told(self.path):
                 return av.open(self._name.text, "w", options=_FASTSTART)
         except OutputError:
             self._name.close()
@@ -212,45 +221,60 @@ class Mp4Sink:
     def __enter__(self) -> Mp4Sink:
         return self
 
-    def _open_streams(self, planes: ImageArray) -> None:
-        options = {"crf": str(self._config.crf), "preset": self._config.preset}
-        options |= _PRESET_EXTRAS.get(self._config.preset, {})
-        stream = self._container.add_stream("libx264", rate=self._fps, options=options)
-        stream.height, stream.width = planes.shape[0] * 2 // 3, planes.shape[1]
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        context.time_base = Fraction(1, self._fps)
-        context.thread_count = self._threads
-        if self._pixel_aspect != _SQUARE:
-            context.sample_aspect_ratio = self._pixel_aspect
-        context.color_range = ColorRange.MPEG
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        self._video = stream
+    def _open_streams(self, width: int, height: int) -> H264Encoder:
+        settings = replace(
+            video_settings(
+                width, height, self._fps, self._config, self._threads, self._pixel_aspect
+            ),
+            encoders=self._encoders,
+        )
+        self.notes = _notes(settings)
+        self._video = open_h264(self._container, settings)
         if self._speech.samples is not None:
             self._sound = SoundTrack(self._container, self._speech, self._config.audio_bitrate)
+        return self._video
 
     def write(self, image: ImageArray) -> None:
-        with _told(self.path):
+        with told(self.path):
             self._write(image)
 
     def _write(self, image: ImageArray) -> None:
-        planes = image if image.ndim == 2 else self._convert(pad_to_even(image))
-        if self._video is None:
-            self._open_streams(planes)
-        frame = _video_frame(planes)
-        frame.pts, frame.time_base = self._count, Fraction(1, self._fps)
-        self._container.mux(self._video.encode(frame))
-        self._count += 1
+        planes = planes_of(image, self._planes)
+        if image.ndim == 3:
+            self._planes = planes
+        height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+        video = self._video or self._open_streams(width, height)
+        self._mux(video.write(planes, self._count))
+        self._advance(1)
+
+    def _advance(self, frames: int) -> None:
+        self._count += frames
         if self._sound is not None:
             self._sound.write_until(self._count / self._fps)
 
-    def _convert(self, image: ImageArray) -> ImageArray:
-        self._planes = bgr_to_i420(image, self._planes)
-        return self._planes
+    def write_encoded(self, packets: Sequence[Any], width: int, height: int) -> None:
+        """Take frames that are encoded already, with the same settings and their own times.
+
+        Args:
+            packets: one a frame, from a frame that needs no other one on.
+            width, height: of the pictures, even.
+        """
+        with told(self.path):
+            if self._video is None:
+                self._open_streams(width, height)
+            stream = self._container.streams.video[0]
+            for packet in packets:
+                packet.stream = stream
+            self._mux(packets)
+            self._advance(len(packets))
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._container.mux(packet)
 
     def _finish(self) -> None:
         if self._video is not None:
-            self._container.mux(self._video.encode(None))
+            self._mux(self._video.finish())
         if self._sound is not None:
             self._sound.finish(self._count / self._fps)
         self._container.close()
@@ -265,9 +289,11 @@ class Mp4Sink:
         try:
             if kind is None:
                 _check_not_empty(self.path, self._count)
-                with _told(self.path):
+                with told(self.path):
                     self._finish()
         finally:
+            if self._video is not None:
+                self._video.close()
             if self._sound is not None:
                 self._sound.close()
             # A container whose header was never written cannot be closed in order.
@@ -275,6 +301,41 @@ class Mp4Sink:
                 self._container.close()
             self._name.close()
             self._partial.discard()
+
+
+def planes_of(image: ImageArray, out: ImageArray | None = None) -> ImageArray:
+    """A frame, BGR or I420, as I420 of even size; ``out`` may be written to, where given."""
+    return image if image.ndim == 2 else bgr_to_i420(pad_to_even(image), out)
+
+
+def video_settings(
+    width: int,
+    height: int,
+    fps: Fraction,
+    config: RenderConfig,
+    threads: int = 0,
+    pixel_aspect: Fraction = _SQUARE,
+) -> H264Settings:
+    """How a video of this size is encoded, as configured."""
+    return H264Settings(
+        width,
+        height,
+        fps,
+        config.crf,
+        config.preset,
+        threads,
+        pixel_aspect,
+        config.encoders,
+        config.encoder,
+    )
+
+
+def _notes(settings: H264Settings) -> tuple[str, ...]:
+    """What is not the usual way, a line."""
+    if settings.encoder == "x264" and settings.num_encoders == 1:
+        return ()
+    several = f", {settings.num_encoders} on segments of {settings.segment_frames} frames in turn"
+    return (f"encoder: {settings.codec}{several if settings.num_encoders > 1 else ''}.",)
 
 
 class _NameForFfmpeg:
@@ -297,19 +358,3 @@ class _NameForFfmpeg:
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
-
-
-def _video_frame(planes: ImageArray) -> av.VideoFrame:
-    """An I420 picture as ffmpeg's frame, which borrows the array where PyAV can.
-
-    x264 copies the pixels before ``encode`` returns, so that the array is free after it.
-    """
-    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
-    if height % 4 == 0:
-        return av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
-    # PyAV takes the height for a multiple of 4 when it borrows.
-    frame = av.VideoFrame(width, height, "yuv420p")
-    for target, plane in zip(frame.planes, i420_planes(planes), strict=True):
-        lines = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
-        lines[: plane.shape[0], : plane.shape[1]] = plane
-    return frame

@@ -7,16 +7,21 @@ from collections.abc import Callable
 from weakref import WeakSet
 
 _writers: WeakSet[threading.Thread] = WeakSet()
+# Whoever waits finds threads that run, and none that is about to begin: that cannot be joined.
+_guard = threading.Lock()
 
 
 def in_background(write: Callable[[], None], name: str) -> None:
     """Begin to write in a thread of this name; the process does not end before it has."""
     thread = threading.Thread(target=write, name=name)
-    _writers.add(thread)
-    thread.start()
+    with _guard:
+        thread.start()
+        _writers.add(thread)
 
 
 def wait_for_background() -> None:
     """Until everything that was begun so is written."""
-    for thread in list(_writers):
+    with _guard:
+        begun = list(_writers)
+    for thread in begun:
         thread.join()

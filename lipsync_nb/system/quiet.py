@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -88,3 +90,25 @@ def without_root_log() -> Iterator[None]:
             yield
         finally:
             root.removeFilter(is_of_others)
+
+
+def _close_stderr() -> Undo:
+    """Point the process's stderr nowhere, for libraries that write there by themselves."""
+    try:
+        sys.stderr.flush()
+        kept = os.dup(_STDERR)
+    except (AttributeError, OSError, ValueError):  # there is none
+        return _nothing
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    os.close(nowhere)
+
+    def put_back() -> None:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+
+    return put_back
+
+
+_STDERR = 2
+without_stderr = Shared(_close_stderr)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from lipsync_nb.errors import AvatarError, SpeechError
+from lipsync_nb.errors import AvatarError, ConfigError, SpeechError
 
-from .arrays import AnyArray, FloatArray, ImageArray, IndexArray
+from .arrays import AnyArray, FloatArray, ImageArray, IndexArray, Shape
 from .rich import Rich
 
+# Values of a row that SyncTalk_2D's audio encoder gives.
 FEATURE_SIZE = 512
 # Float sound that was recorded or mixed too loud may pass 1 a little; integers are far above it.
 LOUDEST_SAMPLE = 16.0
@@ -26,6 +28,15 @@ Pixels = Literal["bgr", "i420"]
 WantedPixels = Literal["auto", "bgr", "i420"]
 Precision = Literal["fp32", "fp16", "int8"]
 FeatureDtype = Literal["float32", "float16", "uint8"]
+# Rows a second of the features that are known, by the shape of a row: SyncTalk_2D's, HuBERT's and
+# WeNet's as Ultralight-Digital-Human takes them, and the columns of a mel spectrogram.
+ROW_RATES: dict[Shape, int] = {(512,): 25, (2, 1024): 25, (16, 512): 20, (80,): 80}
+# Of those that are made here, whatever a row is.
+_MADE_RATES = {"encoder": 25, "mel": 80}
+Colour = Literal["bgr", "rgb"]
+AudioKind = Literal["encoder", "features", "mel"]
+BoxRule = Literal["square", "outline"]
+Padding = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -77,17 +88,34 @@ class Box:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a generator sees and gives: the geometry, channels and audio of one network family.
+    """What a generator sees, hears and gives: one network family.
 
     Attributes:
         crop_size: the face box is resized to this square, in pixels.
         margin: the network sees the crop without a border of this many pixels.
         mask: filled black in the second picture: x, y, width, height in pixels of the roi.
-        interpolation: OpenCV's name for the resize to the crop and back to the box.
+        interpolation: OpenCV's name for the resize to the crop.
         image_channels: order of the two pictures in the input's channels.
-        rows_before, rows_after: the feature rows ``[i - before, i + after)`` go with frame i.
-        audio_shape: the rows, flattened one after the other, are reshaped to this.
-        fps: video frames a second that the features belong to.
+        rows_before, rows_after: rows of the track ``[r - before, r + after)`` go with a frame, r
+            being the row at its time.
+        audio_shape: the rows are reshaped to this.
+        fps: frames a second of pictures whose own rate nobody tells.
+        paste_interpolation: OpenCV's name for the resize back to the box; default: as to the crop.
+        colour: order of the channels in the pictures that it sees and gives.
+        audio: where the track comes from: ``encoder``, mel windows through an audio encoder, or a
+            ``.npy`` file; ``features``, a ``.npy`` file alone; ``mel``, the mel spectrogram itself,
+            a row for each column, whose windows are moved back to fit at the end of the sound.
+        row_shape: of a row of the track.
+        rows_fps: rows a second: 25 of an ``encoder``, 80 of the ``mel``; of ``features`` by
+            default what `ROW_RATES` has for their shape, else ``fps``.
+        features_name: what the rows are called.
+        features_file: where a folder keeps those of the recording's own speech; empty: nowhere.
+        box_rule: the face box of 110 landmarks: ``square``, from the contour and the nose bridge;
+            ``outline``, round all of them, wider by ``box_padding``.
+        box_padding: above, below, left and right, in pixels of the frame.
+
+    Raises:
+        ConfigError: the parts do not fit each other.
     """
 
     name: str
@@ -100,6 +128,43 @@ class ModelSpec:
     rows_after: int
     audio_shape: tuple[int, int, int]
     fps: int
+    paste_interpolation: str = ""
+    colour: Colour = "bgr"
+    audio: AudioKind = "encoder"
+    row_shape: Shape = (512,)
+    rows_fps: int = 0
+    features_name: str = "features"
+    features_file: str = "aud_ave.npy"
+    box_rule: BoxRule = "square"
+    box_padding: Padding = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if not self.paste_interpolation:
+            object.__setattr__(self, "paste_interpolation", self.interpolation)
+        usual = _MADE_RATES.get(self.audio, ROW_RATES.get(self.row_shape, self.fps))
+        if not self.rows_fps:
+            object.__setattr__(self, "rows_fps", usual)
+        if self.audio in _MADE_RATES and self.rows_fps != usual:
+            raise ConfigError(
+                f"{self.name}: found {self.rows_fps} rows a second, expected {usual} as audio "
+                f"{self.audio!r} gives."
+            )
+        heard = self.num_rows * prod(self.row_shape)
+        if heard != prod(self.audio_shape):
+            raise ConfigError(
+                f"{self.name}: found {self.num_rows} rows of {prod(self.row_shape)} values, "
+                f"expected {prod(self.audio_shape)} values in all, as audio_shape has."
+            )
+        if sorted(self.image_channels) != ["masked", "roi"]:
+            raise ConfigError(
+                f"{self.name}: found image_channels {self.image_channels}, "
+                "expected 'roi' and 'masked', in either order."
+            )
+        if self.margin < 0 or self.input_size < 1:
+            raise ConfigError(
+                f"{self.name}: found a margin of {self.margin} in a crop of {self.crop_size}, "
+                "expected 0 or more, and less than half of it."
+            )
 
     @property
     def input_size(self) -> int:
@@ -110,6 +175,11 @@ class ModelSpec:
     def roi(self) -> slice:
         """Rows (and columns) of the crop that the network sees and repaints."""
         return slice(self.margin, self.crop_size - self.margin)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the track that a frame hears."""
+        return self.rows_before + self.rows_after
 
     @property
     def input_shapes(self) -> list[tuple[int, ...]]:
@@ -128,6 +198,15 @@ class ModelSpec:
     @property
     def mask_columns(self) -> slice:
         return slice(self.mask[0], self.mask[0] + self.mask[2])
+
+    def in_colours(self, images: ImageArray) -> ImageArray:
+        """View of pictures ``[..., 3]`` from BGR to the order of the family's colours, or back."""
+        return images if self.colour == "bgr" else images[..., ::-1]
+
+    @property
+    def track_text(self) -> str:
+        """The rows it hears as a shape, for messages: ``float [n, 512]``."""
+        return f"float [{', '.join(['n', *map(str, self.row_shape)])}]"
 
 
 SYNCTALK_328 = ModelSpec(
@@ -156,7 +235,10 @@ class SoundFile(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Speech(Rich):
-    """Sound to speak: ``samples`` float32 ``[n]`` 16 kHz mono, or ``features`` ``[n, 512]``.
+    """Sound to speak: ``samples`` float32 ``[n]`` 16 kHz mono, or ``features`` ``[n, ...]``.
+
+    Which features, a network's family says: ``[n, 512]`` for SyncTalk_2D. Those of another shape
+    are refused when they are used.
 
     Attributes:
         samples, features: one of the two; finite, the samples about -1..1.
@@ -196,10 +278,13 @@ class Speech(Rich):
 
     @property
     def duration_seconds(self) -> float:
-        """Length of the sound, or of the video that a feature track makes at 25 fps."""
+        """Length of the sound, or of the video that a feature track makes."""
         if self.samples is not None:
             return len(self.samples) / SAMPLE_RATE
-        return len(self.features) / SYNCTALK_328.fps if self.features is not None else 0.0
+        if self.features is None:
+            return 0.0
+        rate = ROW_RATES.get(self.features.shape[1:], SYNCTALK_328.rows_fps)
+        return len(self.features) / rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +295,7 @@ class Batch:
         frame_indices: int64 ``[n]``, output frames.
         template_indices: int64 ``[n]``, the template frame that each of them is made from.
         visual: float32 ``[m, 6, s, s]``, 0..1, BGR.
-        audio: float32 ``[n, 32, 16, 16]``.
+        audio: float32 ``[n, *spec.audio_shape]``.
         visual_indices: int64 ``[m]``, the template frame of each ``visual``: those of the batch
             one by one, or only the ones that the network has not seen yet.
     """
@@ -227,7 +312,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the generator predicted: ``images`` uint8 ``[n, s, s, 3]`` BGR for these frames."""
+    """What the generator predicted for these frames.
+
+    Attributes:
+        images: uint8 ``[n, s, s, 3]`` BGR; or finished patches, see `FinishedPatches`.
+    """
 
     frame_indices: IndexArray
     template_indices: IndexArray
@@ -251,22 +340,34 @@ class Frame:
         """The pixels as they are kept: uint8 ``[H, W, 3]`` BGR, or ``[H * 3 / 2, W]`` I420."""
         return self.data
 
+    @property
+    def rgb(self) -> ImageArray:
+        """A copy in the colour order of mediapy, matplotlib and Pillow: uint8 ``[H, W, 3]`` RGB.
+
+        Example:
+            >>> mediapy.show_image(frame.rgb)
+        """
+        return np.ascontiguousarray(self.data[..., ::-1])
+
 
 @dataclass(frozen=True)
 class Progress:
     """How far a render is: frames done, frames in all, speed and seconds still to go.
 
     ``frame`` is the one that was just finished; its pixels are valid during the call alone.
+    ``num_kept`` of the frames that are done were there from an earlier run.
     """
 
     done: int
     total: int
     elapsed_seconds: float
     frame: Frame | None = None
+    num_kept: int = 0
 
     @property
     def fps(self) -> float:
-        return self.done / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
+        made = self.done - self.num_kept
+        return made / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
 
     @property
     def eta_seconds(self) -> float:
@@ -287,12 +388,12 @@ def shown(value: object) -> str:
 
 def checked_sound_array(name: str, values: AnyArray) -> FloatArray:
     """Samples or features as float32; raise `SpeechError` where they are of another kind."""
-    expected = "float32 [n], -1..1" if name == "samples" else f"float32 [n, {FEATURE_SIZE}]"
+    expected = "float32 [n], -1..1" if name == "samples" else "float32 [n, 512], or [n, ...]"
     if not isinstance(values, np.ndarray):
         kind = type(values).__name__
         raise SpeechError(f"found {name} in a {kind}, expected a numpy array, {expected}.")
     shape = values.shape
-    if len(shape) != (1 if name == "samples" else 2) or shape[1:] not in ((), (FEATURE_SIZE,)):
+    if (len(shape) != 1) if name == "samples" else (len(shape) < 2 or 0 in shape[1:]):
         raise SpeechError(f"found {name} of shape {shape}, expected {expected}.")
     if values.dtype.kind != "f":
         raise SpeechError(f"found {name} of {values.dtype}, expected {expected}.")

@@ -1,6 +1,14 @@
+from .batch_table import BatchTable as BatchTable
+from .face_square import FaceSquare as FaceSquare
+from .footage_panel import FootagePanel as FootagePanel
 from .form import ConfigForm as ConfigForm
+from .inspection import InspectionPanel as InspectionPanel
+from .live_player import LivePlayer as LivePlayer
 from .microscope import Microscope as Microscope
+from .recorder import Recorder as Recorder
 from .run_panel import RunPanel as RunPanel
+from .spoken_text import SpokenText as SpokenText
 from .studio import Studio as Studio
 from .timing_view import TimingView as TimingView
+from .upload import Upload as Upload
 from .viewer import FrameViewer as FrameViewer

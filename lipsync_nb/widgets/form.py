@@ -10,17 +10,25 @@ import ipywidgets as widgets
 import traitlets
 
 from lipsync_nb.avatar.avatar import Avatar
-from lipsync_nb.config.presets import PRESETS
+from lipsync_nb.config.presets import PRESETS, preset_of, with_preset
 from lipsync_nb.config.render_config import RenderConfig, option_choices
 from lipsync_nb.errors import ConfigError
 from lipsync_nb.notebook import charts
+from lipsync_nb.notebook.displays import html_of
+from lipsync_nb.notebook.markup import Markup
 from lipsync_nb.pipeline.sinks import is_video
 
+from .pages import Pages
 from .panel import Panel
 
 CUSTOM = "(custom)"
 _LABEL = {"description_width": "130px"}
-_TITLES = {"speed": "Speed", "network": "Network", "template": "Template", "output": "Output"}
+# Fields whose names would be mistaken for another control's.
+_NAMES = {"preset": "encoder preset"}
+_TITLES = {
+    "speed": "Speed", "network": "Network", "template": "Template", "mouth": "Mouth",
+    "output": "Output",
+}  # fmt: skip
 
 
 class ConfigForm(Panel):
@@ -47,12 +55,14 @@ class ConfigForm(Panel):
         self._avatar, self._out = avatar, Path(out)
         self._controls = {option.name: _control(option) for option in fields(RenderConfig)}
         self.presets = widgets.Dropdown(
-            options=[CUSTOM, *(p.name for p in PRESETS)], description="preset", style=_LABEL
-        )
+            options=[CUSTOM, *(p.name for p in PRESETS)], description="preset", style=_LABEL,
+            tooltip="A named step from the plain way to the whole engine; it sets its own fields",
+        )  # fmt: skip
         self._preset_text = widgets.HTML()
         self._note = widgets.HTML()
         self._busy = False
-        super().__init__([self.presets, self._preset_text, self._tabs(), self._note])
+        super().__init__([self.presets, self._preset_text, self._pages(), self._note])
+        self.add_class("lipsync-keys")
         self.presets.observe(self._on_preset, "value")
         for control in self._controls.values():
             control.observe(self._on_control, "value")
@@ -78,20 +88,25 @@ class ConfigForm(Panel):
         """Let go of the avatar."""
         self._avatar = None
 
-    def _tabs(self) -> widgets.Tab:
+    def kept(self) -> Markup:
+        """The configuration that is chosen."""
+        return html_of(self.value)
+
+    def _pages(self) -> Pages:
         groups: dict[str, list[widgets.Widget]] = {}
         for option in fields(RenderConfig):
             control = self._controls[option.name]
             groups.setdefault(str(option.metadata["group"]), []).append(control)
         order = [group for group in _TITLES if group in groups]
-        tabs = widgets.Tab([widgets.VBox(groups[group]) for group in order])
-        tabs.titles = [_TITLES[group] for group in order]
-        return tabs
+        return Pages(
+            {_TITLES[group]: widgets.VBox(groups[group]) for group in order},
+            {_TITLES[group]: f"Fields of the {group}" for group in order},
+        )
 
     def _on_preset(self, change: dict[str, Any]) -> None:
         found = next((p for p in PRESETS if p.name == change["new"]), None)
         if found is not None and not self._busy:
-            self.value = found.config
+            self.value = with_preset(self.value, found)
 
     def _on_control(self, change: dict[str, Any]) -> None:
         if self._busy:
@@ -107,12 +122,13 @@ class ConfigForm(Panel):
         try:
             for name, control in self._controls.items():
                 control.value = getattr(self.value, name)
-            preset = next((p for p in PRESETS if p.config == self.value), None)
+            preset = preset_of(self.value)
             self.presets.value = preset.name if preset is not None else CUSTOM
             self._preset_text.value = charts.note(preset.text) if preset is not None else ""
         finally:
             self._busy = False
         self._show()
+        self.keep()
 
     def _show(self) -> None:
         if self._avatar is None:
@@ -132,7 +148,7 @@ class ConfigForm(Panel):
 def _control(option: Field[Any]) -> Any:
     """The widget that fits a field's type and limits."""
     common = {
-        "description": option.name,
+        "description": _NAMES.get(option.name, option.name),
         "value": option.default,
         "tooltip": option.metadata["help"],
         "style": _LABEL,

@@ -10,7 +10,9 @@ from typing import Literal
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import LipsyncError
+from lipsync_nb.media.fragments import FragmentWriter
 from lipsync_nb.pipeline.render import RenderResult, render
+from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.records import Progress, Speech
 
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
@@ -26,33 +28,39 @@ class RenderJob:
     Args:
         load: gives avatar and speech; called in the thread, as it may take a while.
         path: the output, see `render`.
+        config: how, or what gives it once the avatar is known.
         on_progress: called in the thread after every frame; the frame in it is valid until the
             call returns.
         on_end: called in the thread when the job has ended in any way.
+        fragments: gets the video's packets while it is written, see `render`.
 
     Attributes:
         state: ``cancelled`` and ``failed`` leave no output.
         result: where it is done.
         error: one sentence where it failed.
+        exception: what it failed with.
     """
 
     def __init__(
         self,
         load: Callable[[], tuple[Avatar, Speech]],
         path: Path,
-        config: RenderConfig,
+        config: RenderConfig | Callable[[Avatar], RenderConfig],
         on_progress: Callable[[Progress], None],
         on_end: Callable[[RenderJob], None],
+        fragments: FragmentWriter | None = None,
     ) -> None:
-        self._load, self._path, self._config = load, path, config
-        self._on_progress, self._on_end = on_progress, on_end
+        self._path, self._on_progress, self._on_end = path, on_progress, on_end
         self._cancel = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="render", daemon=True)
+        # The thread forgets them at its end: what loads a job's avatar may know the job before it.
+        given = (load, config, fragments)
+        self._thread = threading.Thread(target=self._work, args=given, name="render", daemon=True)
         self.state: State = "waiting"
         self.avatar: Avatar | None = None
         self.speech: Speech | None = None
         self.result: RenderResult | None = None
         self.error = ""
+        self.exception: Exception | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -74,18 +82,29 @@ class RenderJob:
             self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
-    def _work(self) -> None:
+    @memory_given_back()
+    def _work(
+        self,
+        load: Callable[[], tuple[Avatar, Speech]],
+        config: RenderConfig | Callable[[Avatar], RenderConfig],
+        fragments: FragmentWriter | None,
+    ) -> None:
         try:
-            self.avatar, self.speech = self._load()
+            self.avatar, self.speech = load()
             self._check()
-            self.result = render(self.avatar, self.speech, self._path, self._config, self._progress)
+            self.result = render(
+                self.avatar,
+                self.speech,
+                self._path,
+                config if isinstance(config, RenderConfig) else config(self.avatar),
+                self._progress,
+                fragments,
+            )
             self.state = "done"
         except _Cancelled:
             self.state = "cancelled"
-        except LipsyncError as error:
-            self.state, self.error = "failed", str(error)
         except Exception as error:
-            self.state, self.error = "failed", f"{type(error).__name__}: {error}"
+            self.state, self.error, self.exception = "failed", problem_text(error), error
         self._on_end(self)
 
     def _check(self) -> None:
@@ -95,3 +114,8 @@ class RenderJob:
     def _progress(self, progress: Progress) -> None:
         self._check()
         self._on_progress(progress)
+
+
+def problem_text(error: Exception) -> str:
+    """An error in a line; what is none of this package's is named."""
+    return str(error) if isinstance(error, LipsyncError) else f"{type(error).__name__}: {error}"

@@ -10,81 +10,137 @@ from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import ExecutionInfo
 
 from lipsync_nb.avatar.avatar import Avatar
+from lipsync_nb.config.presets import preset_of
 from lipsync_nb.config.render_config import RenderConfig
+from lipsync_nb.footage.preparation import Preparation
+from lipsync_nb.notebook import charts
+from lipsync_nb.notebook.displays import kept_html
+from lipsync_nb.notebook.markup import Markup, joined
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.types.records import Speech
 
+from .footage_panel import FootagePanel
 from .form import ConfigForm
+from .inspection import InspectionPanel
 from .microscope import Microscope
-from .panel import Panel
+from .pages import Pages
+from .panel import Panel, cell_of
+from .quality import QualityChoice
 from .run_panel import RunPanel
+from .runs import Runs
 from .timing_view import TimingView
+from .tooltips import Tooltips
 from .viewer import FrameViewer
+
+_TIPS = {
+    "Render": "Choose avatar and speech, render, and watch",
+    "Frames": "Look at the frames of a run, or of two in step",
+    "Timing": "Where the time of each run went",
+    "Frame trace": "Every step of one frame",
+    "Inspect": "What is wrong with what was chosen",
+    "From footage": "Make an avatar of a video of a face",
+}
 
 
 class Studio(Panel):
-    """Configuration, run panel, frame viewer, timings and microscope, in tabs.
+    """Choose, render, watch, compare and look inside, on pages; most of it behind "More".
 
     Running its notebook cell again closes it, with what it holds in memory.
 
     Args:
-        avatar: path in the avatar's field.
+        avatar: to begin with: a path, or an `Avatar`, which is used as it is.
+        speech: to begin with: a path, or a `Speech`; default: the demo's first.
         config: to begin with.
         out: the video to write.
 
     Example:
-        >>> lnb.Studio()
+        >>> lnb.Studio("my_avatar", speech="hello.wav")
     """
 
     _cell = ""
 
     def __init__(
         self,
-        avatar: str | Path = "demo",
+        avatar: Avatar | str | Path = "demo",
+        speech: Speech | str | Path | None = None,
         config: RenderConfig | None = None,
         out: str | Path = "lipsync.mp4",
     ) -> None:
         self.form = ConfigForm(config, out=out)
-        self.panel = RunPanel(lambda: self.form.value, self._on_done, self.form.set_avatar, out)
-        self.panel.avatar.value = str(avatar)
+        self.quality = QualityChoice(self.form)
+        self.panel = RunPanel(
+            lambda: self.form.value, self._on_done, self.form.set_avatar, out, avatar, speech,
+            self.quality,
+        )  # fmt: skip
         self.panel.out.observe(lambda change: self.form.set_output(change["new"]), "value")
+        self.inspection = InspectionPanel(self.panel.chosen, lambda: self.form.value)
         self.viewer, self.timings, self.microscope = FrameViewer(), TimingView(), Microscope()
+        self.footage = FootagePanel(on_done=self._on_prepared)
+        self.tabs = Pages(self._pages(), _TIPS)
+        self.runs = Runs()
+        super().__init__([self.tabs, Tooltips(self.tabs)])
+        self.tabs.buttons.observe(self._on_page, "value")
+        self.quality.more.observe(self._on_more, "value")
+        self._on_more({})
+        self.add_class("lipsync-studio")
+        self._shell = cast(Any, get_ipython())
+        self._cell = cell_of(self._shell)
+        if self._cell:
+            self._shell.events.register("pre_run_cell", self._on_cell)
+
+    def _pages(self) -> dict[str, widgets.Widget]:
+        """What is on each page, by its title."""
         self.panel.layout.flex, self.form.layout.flex = "2 1 500px", "1 1 360px"
-        pages = {
-            "Run": widgets.HBox(
+        return {
+            "Render": widgets.HBox(
                 [self.panel, self.form], layout={"flex_flow": "row wrap", "grid_gap": "24px"}
             ),
             "Frames": self.viewer,
             "Timing": self.timings,
             "Frame trace": self.microscope,
+            "Inspect": self.inspection,
+            "From footage": self.footage,
         }
-        self.tabs = widgets.Tab(list(pages.values()))
-        self.tabs.titles = list(pages)
-        super().__init__([self.tabs])
-        self.add_class("lipsync-studio")
-        self._shell = cast(Any, get_ipython())
-        self._cell = _cell_of(self._shell)
-        if self._cell:
-            self._shell.events.register("pre_run_cell", self._on_cell)
+
+    def _on_more(self, change: dict[str, Any]) -> None:
+        self.form.layout.display = "" if self.quality.more.value else "none"
 
     def _on_done(self, avatar: Avatar, speech: Speech, result: RenderResult) -> None:
-        preset = self.form.presets.value
-        self.timings.add(result, "" if preset.startswith("(") else preset)
-        self.viewer.show(avatar, result)
-        self.microscope.show(avatar, speech, result.config)
+        found = preset_of(result.config)
+        name = "preview" if self.panel.is_preview else found.name if found is not None else ""
+        run = self.runs.add(avatar, speech, result, name)
+        self.timings.add_run(run)
+        if not self.panel.is_preview:
+            self.quality.measured(result)
+        # At once: what follows takes a while, and a notebook may be saved meanwhile.
+        self.keep()
+        self.viewer.add(run)
+        self.microscope.add(run)
+        self._on_page({})
+
+    def _on_page(self, change: dict[str, Any]) -> None:
+        """What is opened when it is looked at."""
+        if self.tabs.selected == "Frame trace":
+            self.microscope.open_chosen()
+
+    def _on_prepared(self, result: Preparation) -> None:
+        self.panel.avatar.value = str(result.path)
+
+    def kept(self) -> Markup:
+        """A picture of the last result, with its settings and where its time went."""
+        runs = self.timings.results
+        if not runs:
+            return super().kept()
+        bars = charts.stage_bars({"the last run": runs[-1].timings.stages})
+        return joined([kept_html(runs[-1]), bars])
 
     def _on_cell(self, info: ExecutionInfo) -> None:
         if info.cell_id == self._cell:
             self.close()
 
     def release(self) -> None:
-        """Wait for no cell any more."""
+        """Wait for no cell any more, and let go of all runs."""
+        self.runs.close()
         if self._cell:
             self._shell.events.unregister("pre_run_cell", self._on_cell)
         self._cell = ""
-
-
-def _cell_of(shell: Any) -> str:
-    """Id of the notebook cell that runs now, or nothing where there is none."""
-    parent: dict[str, Any] = getattr(shell, "get_parent", dict)() or {}
-    return str(parent.get("metadata", {}).get("cellId", ""))

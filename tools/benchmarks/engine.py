@@ -22,7 +22,8 @@ import lipsync_nb as lnb
 from lipsync_nb.avatar.cache import PlanarFrames, Template, patch_of
 from lipsync_nb.media.imaging import bgr_to_i420, write_image
 from lipsync_nb.network.unet328 import MOBILE_CHANNELS, untrained_generator
-from lipsync_nb.pipeline.compositing import PicturePool, Scratch, composite_picture
+from lipsync_nb.pipeline.compositing import Scratch, composite_picture
+from lipsync_nb.pipeline.picture_pool import PicturePool
 from lipsync_nb.types.records import Box
 
 SIZE = (1280, 720)

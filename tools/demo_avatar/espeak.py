@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 SAMPLE_RATE = 16_000
-_SYNCHRONOUS, _PHONEME_EVENTS = 2, 1
+_SYNCHRONOUS, _PHONEME_EVENTS, _IPA_EVENTS = 2, 1, 3
 _EVENT_END_OF_LIST, _EVENT_PHONEME = 0, 7
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _UTF8 = 1
@@ -49,12 +49,12 @@ class Phoneme:
 class _Engine:
     """The library, opened once; it holds global state, so one call at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: int = _PHONEME_EVENTS) -> None:
         name = ctypes.util.find_library("espeak-ng")
         if name is None:
             raise OSError("espeak-ng is not installed: apt-get install espeak-ng")
         self._library = ctypes.CDLL(name)
-        self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
+        self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, events)
         self._blocks: list[NDArray[np.int16]] = []
         self._phonemes: list[Phoneme] = []
         self._callback = _Callback(self._receive)
@@ -84,6 +84,11 @@ class _Engine:
         self._library.espeak_Synth(data, len(data), 0, 1, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
         return np.concatenate(self._blocks), self._phonemes
+
+
+def phonemes_of(text: str, voice: str, rate: int, pitch: int) -> list[Phoneme]:
+    """The phonemes of a text with their names in IPA; in a process that has not spoken yet."""
+    return _Engine(_IPA_EVENTS).speak(text, voice, rate, pitch, 50)[1]
 
 
 @functools.cache

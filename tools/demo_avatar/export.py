@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import torch
 
+from lipsync_nb.network.torch_networks import UNet328
 from lipsync_nb.network.unet328 import audio_encoder_onnx, generator_onnx
 
-from .networks import UNet328
 from .synthesis import synthesise
 from .template import DEMO_FOLDER, DEMO_VOICE, TEMPLATE_TEXT
 from .train_audio import TRAIN_FOLDER, features_for, load_encoder

@@ -24,6 +24,7 @@ from .synthesis import HELD_OUT_VOICE, SpokenClip, synthesise
 
 DEMO_FOLDER = Path(__file__).parents[2] / "data" / "demo"
 TEMPLATE_CRF = 10
+RATE, PITCH = 155, 50
 DEMO_VOICE = "en-us+f2"
 TEMPLATE_TEXT = (
     "Welcome. While I talk, every frame of this recording is kept, so that later I can say "
@@ -70,10 +71,13 @@ def write_template(folder: Path = DEMO_FOLDER) -> None:
 
 
 def write_speeches(folder: Path = DEMO_FOLDER) -> None:
-    """Write the demo's clips as FLAC, each with the truth it was drawn from (``.npz``)."""
+    """Write the demo's clips as FLAC, each with the truth it was drawn from (``.npz``).
+
+    Their phonemes are added by `tools.demo_avatar.phonemes`.
+    """
     (folder / "speech").mkdir(parents=True, exist_ok=True)
     for name, (voice, text) in SPEECHES.items():
-        clip = synthesise(text, voice, 155, 50)
+        clip = synthesise(text, voice, RATE, PITCH)
         write_flac(folder / "speech" / f"{name}.flac", clip)
         np.savez_compressed(folder / "speech" / f"{name}.truth.npz", mouth=clip.mouth)
 

@@ -24,6 +24,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from lipsync_nb.network.torch_networks import (
+    FULL_CHANNELS,
+    MOBILE_CHANNELS,
+    AudioEncoder,
+    AudioModel,
+)
 from lipsync_nb.pipeline.audio_features import (
     feature_track,
     load_speech,
@@ -35,7 +41,6 @@ from lipsync_nb.types.records import FEATURE_SIZE
 from lipsync_nb.types.records import SYNCTALK_328 as SPEC
 
 from .augmentation import augment, change_speed, with_pauses
-from .networks import FULL_CHANNELS, MOBILE_CHANNELS, AudioEncoder, AudioModel
 from .synthesis import (
     HELD_OUT_SENTENCES,
     HELD_OUT_VOICE,

@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from lipsync_nb.avatar.loading import load_avatar
 from lipsync_nb.media.imaging import resize
+from lipsync_nb.network.torch_networks import FULL_CHANNELS, MOBILE_CHANNELS, UNet328
 from lipsync_nb.pipeline.batches import audio_rows, visual_input
 from lipsync_nb.types.arrays import FloatArray, ImageArray
 from lipsync_nb.types.records import SYNCTALK_328 as SPEC
 from lipsync_nb.types.records import Box
 
-from .networks import FULL_CHANNELS, MOBILE_CHANNELS, UNet328
 from .presenter import NUM_FRAMES, MouthState, draw_box, face_box, mouth_center, template_pose
 from .template import DEMO_FOLDER
 from .train_audio import (

@@ -28,6 +28,9 @@ MEMORY_BYTES = 4 * 2**30
 LIMIT_SECONDS = 20.0
 _LONGEST_WAIT = 10 * LIMIT_SECONDS
 _START_SECONDS = 120.0
+# The C library keeps the address space of what damaged videos claimed, not the memory: after some
+# thousands of inputs little is left within the limit.
+_INPUTS_OF_A_WORKER = 500
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -62,6 +65,7 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
+        self._num_given = 0
         self.connection, theirs = _SPAWN.Pipe()
         self.process = _SPAWN.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
         self.process.start()
@@ -71,6 +75,11 @@ class _Worker:
         self.connection.recv()
 
     def give(self, job: Job) -> None:
+        """Have it read an input; the process is another one after so many."""
+        if self._num_given == _INPUTS_OF_A_WORKER:
+            self.close()
+            self._start()
+        self._num_given += 1
         self.job, self.since, self._used = job, time.monotonic(), self._processor_seconds()
         self.connection.send(job)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -30,6 +31,10 @@ from lipsync_nb.__main__ import main
 from lipsync_nb.experiments.ablations import Ablation
 from lipsync_nb.experiments.runs import Benchmark
 from lipsync_nb.experiments.sweeps import Sweep
+from lipsync_nb.many.manifest import Entry, Manifest
+from lipsync_nb.media.h264 import H264Settings, open_segments
+from lipsync_nb.media.imaging import bgr_to_i420
+from lipsync_nb.media.packets import read_packets, write_packets
 from lipsync_nb.media.picture_files import read_picture
 from lipsync_nb.media.sound import Decoded, resampled
 from lipsync_nb.media.video import VideoFile
@@ -39,7 +44,7 @@ from lipsync_nb.system.background import wait_for_background
 
 CACHE = "LIPSYNC_NB_CACHE"
 _SMALL = (96, 64)
-_TEXT_SUFFIXES = {".json", ".lms", ".txt"}
+_TEXT_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".lms", ".txt"}
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,62 @@ def _python_value(text: str) -> object:
         return text
 
 
+def _make_jobs(folder: Path) -> None:
+    rows = [("person", f"{n}.wav", f"out/{n}.mp4", str(20 + n)) for n in range(3)]
+    head = ("avatar", "speech", "out", "crf")
+    texts = [s.join(cells) for s in ",;" for cells in (head, *rows)]
+    tables = {"jobs.csv": texts[:4], "jobs.tsv": texts[4:]}
+    lines = [json.dumps(dict(zip(head, (*row[:3], 20), strict=True))) for row in rows]
+    for number, (name, table) in enumerate({**tables, "jobs.jsonl": lines}.items()):
+        (folder / str(number)).mkdir()
+        (folder / str(number) / name).write_text("\n".join(table), encoding="utf-8")
+
+
+def _use_jobs(folder: Path) -> None:
+    (path,) = folder.glob("jobs.*")
+    for job in lnb.read_jobs(path):
+        assert folder.resolve() in Path(job.out).resolve().parents
+
+
+def _make_manifest(folder: Path) -> None:
+    (folder / "0").mkdir()
+    manifest = Manifest(folder / "0" / "manifest.jsonl")
+    for number in range(3):
+        entry = Entry(str(folder / "0" / f"{number}.mp4"), "rendered", "f" * 64, 9, 1.0, 9.0)
+        manifest.add(replace(entry, notes=("a note",)))
+
+
+def _use_manifest(folder: Path) -> None:
+    manifest = Manifest(folder / "manifest.jsonl")
+    manifest.read()
+    for number in range(3):
+        manifest.last(folder / f"{number}.mp4")
+    manifest.add(Entry(str(folder / "new.mp4"), "started"))
+    manifest.read()
+    assert manifest.last(folder / "new.mp4") is not None
+
+
+def _make_parts(folder: Path) -> None:
+    for number, size in enumerate(((64, 48), (96, 64))):
+        (folder / str(number)).mkdir()
+        settings = H264Settings(*size, 25, 30, "superfast", threads=1)
+        path = folder / str(number) / "0.part"
+        encoder = open_segments(settings, lambda packets, path=path: write_packets(path, packets))
+        for index, image in enumerate(template_frames(3, size)):
+            encoder.write(bgr_to_i420(image), index)
+        encoder.finish()
+
+
+def _use_parts(folder: Path) -> None:
+    # What `Parts.read` takes for damage.
+    with suppress(OSError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
+        read_packets(folder / "0.part")
+
+
 READERS = (
+    Reader("job tables", _make_jobs, ("jobs.*",), _use_jobs),
+    Reader("manifest", _make_manifest, ("manifest.jsonl",), _use_manifest),
+    Reader("parts of a video", _make_parts, ("0.part",), _use_parts),
     *(_sound(suffix) for suffix in (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4")),
     Reader("features .npy", _make_features, ("speech.npy",), _use_sound),
     Reader("pictures", _make_pictures, ("picture.*",), _use_picture),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -14,6 +16,7 @@ from llvmlite import ir
 I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 PTR = ir.PointerType()
 OPERANDS = 6
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686", "x86")
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,19 @@ class Target:
     features: str = ""
 
     @property
-    def accumulators(self) -> int:
-        """Sums that a kernel keeps in registers: AVX2 has 16 of these, AVX-512 and Arm 32."""
-        return 12 if self.lanes == 8 else 24
+    def registers(self) -> int:
+        """Vectors that a kernel may hold at once: AVX2 has 16, AVX-512 and Arm 32."""
+        if not _IS_X86 or self.lanes >= 16:
+            return 32
+        # SSE has 16 too, of which a product takes one: it does not multiply and add at once.
+        return 16 if self.lanes == 8 else 15
+
+    @property
+    def multiplies_bytes(self) -> bool:
+        """Whether it has dot products of bytes on vectors of 512 bits: AVX-512 with VNNI."""
+        found = self.features.split(",")
+        needed = ("+avx512f", "+avx512bw", "+avx512vl", "+avx512vnni")
+        return self.lanes == 16 and all(name in found for name in needed)
 
 
 @functools.cache
@@ -44,6 +57,11 @@ def host() -> Target:
     narrow = 8 if features.get("avx2") else 4
     lanes = 16 if features.get("avx512f") else narrow
     return Target(lanes, llvm.get_host_cpu_name(), features.flatten())
+
+
+def fused_precisions(target: Target | None = None) -> tuple[str, ...]:
+    """What networks may compute in for their last layers to be fused on a processor, or on this."""
+    return ("fp32", "int8") if (target or host()).multiplies_bytes else ("fp32",)
 
 
 class Emitter:
@@ -78,12 +96,12 @@ class Emitter:
             return address
         return self.b.gep(address, [ir.Constant(I64, offset)], source_etype=F32)
 
-    def splat(self, number: ir.Value) -> ir.Value:
-        one = self.b.insert_element(
-            ir.Constant(self.vector, ir.Undefined), number, ir.Constant(I32, 0)
-        )
-        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        return self.b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), zeros)
+    def splat(self, number: ir.Value, count: int = 0) -> ir.Value:
+        """A vector of one number, ``count`` times; 0: as often as a vector has float32 numbers."""
+        count = count or self.lanes
+        none = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
+        one = self.b.insert_element(none, number, ir.Constant(I32, 0))
+        return self.b.shuffle_vector(one, none, mask([0] * count))
 
     def broadcast(self, address: ir.Value, offset: int = 0) -> ir.Value:
         return self.splat(self.b.load(self.moved(address, offset), typ=F32, align=4))
@@ -133,6 +151,19 @@ class Emitter:
     def end(self) -> ir.Function:
         self.b.ret_void()
         return self.function
+
+
+class Kernel(Protocol):
+    """What computes one row; every instance is compiled by itself."""
+
+    def emit(self, e: Emitter) -> None:
+        """Write the body."""
+
+
+def mask(places: Iterable[int]) -> ir.Constant:
+    """Which numbers a shuffle takes."""
+    places = list(places)
+    return ir.Constant(ir.VectorType(I32, len(places)), places)
 
 
 class Loop:

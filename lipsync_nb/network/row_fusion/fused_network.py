@@ -10,10 +10,13 @@ import onnx
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.network.graphs import infer_shapes
 from lipsync_nb.network.inference import Session, check_numbers
+from lipsync_nb.network.row_fusion.byte_tails import read_byte_tail
 from lipsync_nb.network.row_fusion.emitter import Target
 from lipsync_nb.network.row_fusion.machine import CodeStore
 from lipsync_nb.network.row_fusion.programs import RowProgram
-from lipsync_nb.network.row_fusion.tails import WeightsError, head_of, read_tail
+from lipsync_nb.network.row_fusion.reading import head_of
+from lipsync_nb.network.row_fusion.steps import WeightsError
+from lipsync_nb.network.row_fusion.tails import read_tail
 from lipsync_nb.types.arrays import AnyArray, ImageArray
 
 __all__ = ["FusedNetwork", "Target", "WeightsError"]
@@ -23,10 +26,12 @@ class FusedNetwork:
     """Runs what `read_tail` knows of a network as a `RowProgram`, and the rest as a session.
 
     The pictures differ from the network's own by rounding alone: at most by 1 of 255, in a few of
-    100,000 values. Any number of threads may call it at the same time.
+    100,000 values; those of a network of 8 bits are the same. Any number of threads may call it at
+    the same time.
 
     Args:
-        model: the serialised graph, float32; it gives uint8 pictures ``[N, s, s, 3]``.
+        model: the serialised graph, float32 or of 8 bits in the QDQ form, see `fused_precisions`;
+            it gives uint8 pictures ``[N, s, s, 3]``.
         open_session: opens a serialised graph.
         target: the processor that the layers are compiled for; None: this one.
         store: where their machine code is kept; None: nowhere.
@@ -50,7 +55,8 @@ class FusedNetwork:
         graph = onnx.load_from_string(model)
         # Compiled code relies on the shapes: on those that follow from the inputs alone.
         infer_shapes(graph)
-        tail = read_tail(graph, target)
+        is_quantised = any(node.op_type == "DequantizeLinear" for node in graph.graph.node)
+        tail = (read_byte_tail if is_quantised else read_tail)(graph, target)
         head, self._names = head_of(graph, tail)
         if not self._names:
             raise NetworkError("nothing of the network would be left in front of them.")

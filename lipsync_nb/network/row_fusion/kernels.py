@@ -9,19 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from llvmlite import ir
 
-from lipsync_nb.network.row_fusion.emitter import I8, I32, I64, Emitter, Target, exp
-
-
-class Kernel(Protocol):
-    """What computes one row; every instance is compiled by itself."""
-
-    def emit(self, e: Emitter) -> None:
-        """Write the body."""
+from lipsync_nb.network.row_fusion.emitter import I8, I32, I64, Emitter, Target, exp, mask
 
 
 @dataclass(frozen=True)
@@ -98,8 +90,7 @@ class StretchRow:
 
     @staticmethod
     def _pick(e: Emitter, values: ir.Value, places: Sequence[int]) -> ir.Value:
-        mask = ir.Constant(ir.VectorType(I32, e.lanes), list(places))
-        return e.b.shuffle_vector(values, values, mask)
+        return e.b.shuffle_vector(values, values, mask(places))
 
 
 @dataclass(frozen=True)
@@ -119,14 +110,21 @@ class PointwiseRow:
     relu: bool = False
 
     def tile(self, target: Target) -> tuple[int, int]:
-        """Channels and vectors that are summed at once, in as many registers."""
+        """Channels and vectors that are summed at once: as many sums as there are registers for.
+
+        Of those that have as many sums, the one that loads least for each input.
+        """
         across = self.width // target.lanes
         # What a tile reads of each input stays in the first cache.
         most = max(1, 20_000 // (self.inputs * 4 * target.lanes))
-        widest = 5 if target.accumulators > 12 else 4
-        v = max(v for v in range(1, widest + 1) if across % v == 0 and v <= most)
-        sums = target.accumulators
-        return max(m for m in range(1, 17) if self.channels % m == 0 and m * v <= sums), v
+        fitting = [
+            (m, v)
+            for m in range(1, 17)
+            for v in range(1, min(5, most) + 1)
+            # Beside the sums, a vector of each column and one weight.
+            if self.channels % m == 0 and across % v == 0 and m * v + v + 1 <= target.registers
+        ]
+        return max(fitting, key=lambda tile: (tile[0] * tile[1], -sum(tile), tile[1]))
 
     def packed(self, weight: np.ndarray, target: Target) -> np.ndarray:
         """``[c, k]`` in the order in which it is read."""
@@ -219,11 +217,11 @@ class PictureRow:
                     k.values[c] = e.fma(x, w, k.values[c])
                 sums = k.values
             parts = [self._bytes(e, value) for value in sums]
-            pair = e.b.shuffle_vector(parts[0], parts[1], _mask(range(2 * n)))
-            rest = e.b.shuffle_vector(parts[2], parts[2], _mask([*range(n), *[0] * n]))
+            pair = e.b.shuffle_vector(parts[0], parts[1], mask(range(2 * n)))
+            rest = e.b.shuffle_vector(parts[2], parts[2], mask([*range(n), *[0] * n]))
             order = [place for j in range(n) for place in (j, n + j, 2 * n + j)]
             e.b.store(
-                e.b.shuffle_vector(pair, rest, _mask(order)),
+                e.b.shuffle_vector(pair, rest, mask(order)),
                 e.b.gep(e.out, [e.b.mul(p.index, ir.Constant(I64, 3))], source_etype=I8),
                 align=1,
             )
@@ -233,8 +231,3 @@ class PictureRow:
         scaled = e.b.fdiv(e.every(self.levels), e.b.fadd(e.every(1.0), grown))
         whole = e.b.fptosi(scaled, ir.VectorType(I32, e.lanes))
         return e.b.trunc(whole, ir.VectorType(I8, e.lanes))
-
-
-def _mask(places: Sequence[int]) -> ir.Constant:
-    places = list(places)
-    return ir.Constant(ir.VectorType(I32, len(places)), places)

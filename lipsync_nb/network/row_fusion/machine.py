@@ -14,8 +14,17 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from lipsync_nb.errors import NetworkError
-from lipsync_nb.network.row_fusion.emitter import F32, I8, I32, I64, OPERANDS, PTR, Emitter, Target
-from lipsync_nb.network.row_fusion.kernels import Kernel
+from lipsync_nb.network.row_fusion.emitter import (
+    F32,
+    I8,
+    I32,
+    I64,
+    OPERANDS,
+    PTR,
+    Emitter,
+    Kernel,
+    Target,
+)
 from lipsync_nb.types.arrays import AnyArray, IndexArray
 
 _RECORD = 2 + 2 * OPERANDS
@@ -178,6 +187,6 @@ def _linked(files: dict[str, bytes]) -> tuple[llvm.ExecutionEngine, int]:
 def _own_sources() -> str:
     """Digest of what writes the code: what it wrote before counts no more when it changes."""
     folder, digest = Path(__file__).parent, hashlib.sha256()
-    for name in ("emitter.py", "kernels.py", "machine.py"):
+    for name in ("emitter.py", "kernels.py", "byte_emitter.py", "byte_kernels.py", "machine.py"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()

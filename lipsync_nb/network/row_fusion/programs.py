@@ -19,9 +19,11 @@ import numpy as np
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.types.arrays import IndexArray
 
-from .kernels import DepthwiseRow, Kernel, PictureRow, PointwiseRow
+from .byte_kernels import ByteDepthwise, BytePointwise
+from .emitter import Kernel
+from .kernels import DepthwiseRow, PictureRow, PointwiseRow
 from .machine import CodeStore, compiled
-from .tails import PADDING, ZERO_ROW, Array, Rows, Step, Tail
+from .steps import ZERO_ROW, Array, Rows, Step, Tail, aligned_bytes, whole_lines
 
 _OPERANDS = ("x", "w", "b", "a0", "a1", "out")
 _WORKSPACE, _WEIGHTS, _FIRST_INPUT = 0, 1, 2
@@ -41,9 +43,10 @@ class RowProgram:
 
     def __init__(self, tail: Tail, store: CodeStore | None = None) -> None:
         self.inputs = tuple((rows.name, rows.shape, rows.dtype) for rows in tail.inputs)
-        kinds = (PointwiseRow, DepthwiseRow, PictureRow)
+        kinds = (PointwiseRow, DepthwiseRow, PictureRow, BytePointwise, ByteDepthwise)
         self.num_layers = sum(isinstance(step.kernel, kinds) for step in tail.steps)
-        _, self.height, self.width = tail.steps[-1].output.shape
+        picture = tail.steps[-1].output
+        self.height, self.width = picture.height, picture.width
         schedule = _schedule(tail.steps)
         places, self.workspace_bytes, zeros = _place(tail.steps, schedule)
         offsets, self._weights = _gather_weights(tail.steps)
@@ -72,7 +75,7 @@ class RowProgram:
 
     def _workspace(self) -> Array:
         if not hasattr(self._own, "workspace"):
-            self._own.workspace = np.zeros(self.workspace_bytes, np.uint8)
+            self._own.workspace = aligned_bytes(self.workspace_bytes)
         workspace: Array = self._own.workspace
         return workspace
 
@@ -121,15 +124,11 @@ def _place(
     places, end, longest = {}, 0, 0
     for step in steps[:-1]:
         rows = step.output
-        size = _row_bytes(rows)
+        size = rows.kept_bytes
         kept = _ring_size(made[rows.name], read[rows.name])
         places[rows.name] = (end, kept)
         end, longest = end + kept * size, max(longest, size)
     return places, end + longest, end
-
-
-def _row_bytes(rows: Rows) -> int:
-    return -(-4 * rows.channels * rows.stride // 64) * 64
 
 
 def _ring_size(made: Sequence[int], read: dict[int, int]) -> int:
@@ -142,19 +141,19 @@ def _ring_size(made: Sequence[int], read: dict[int, int]) -> int:
 
 def _gather_weights(steps: Sequence[Step]) -> tuple[list[dict[str, int]], Array]:
     """All weights in one array; for each step and operand the bytes in front of them."""
-    parts: list[Array] = []
+    parts: list[tuple[int, Array]] = []
     offsets: list[dict[str, int]] = []
     end = 0
     for step in steps:
         offsets.append({})
         for operand, weight in step.weights.items():
-            flat = np.ascontiguousarray(weight, np.float32).reshape(-1)
-            offsets[-1][operand] = 4 * end
-            filled = np.zeros(-(-len(flat) // 16) * 16, np.float32)
-            filled[: len(flat)] = flat
-            parts.append(filled)
-            end += len(filled)
-    return offsets, np.concatenate(parts)
+            parts.append((end, np.ascontiguousarray(weight).reshape(-1).view(np.uint8)))
+            offsets[-1][operand] = end
+            end += whole_lines(weight.nbytes)
+    gathered = aligned_bytes(end)
+    for start, part in parts:
+        gathered[start : start + len(part)] = part
+    return offsets, gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,10 +204,9 @@ class _Writer:
     def _address(self, rows: Rows, index: IndexArray) -> tuple[int, IndexArray]:
         if rows.name in self.places:
             start, kept = self.places[rows.name]
-            places = start + index % kept * _row_bytes(rows)
-            return _WORKSPACE, np.where(index == ZERO_ROW, self.zeros, places) + 4 * PADDING
+            places = start + index % kept * rows.kept_bytes
+            return _WORKSPACE, np.where(index == ZERO_ROW, self.zeros, places) + rows.first_byte
         names = [given.name for given in self.tail.inputs]
         if rows.name in names:
-            size = rows.dtype.itemsize * rows.width
-            return _FIRST_INPUT + names.index(rows.name), size * index
+            return _FIRST_INPUT + names.index(rows.name), rows.given_bytes * index
         return _FIRST_INPUT + len(names), 3 * rows.width * index

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lipsync_nb.network.unet328 import FULL_CHANNELS, MOBILE_CHANNELS
+from .unet328 import AUDIO_ENCODER_CHANNELS, FEATURE_SIZE, FULL_CHANNELS, MOBILE_CHANNELS
 
 __all__ = ["FULL_CHANNELS", "MOBILE_CHANNELS", "AudioEncoder", "UNet328"]
 
@@ -154,22 +154,23 @@ class _AudioConv(nn.Module):
 class AudioEncoder(nn.Module):
     """Mel windows ``[N, 1, 80, 16]`` to features ``[N, 512]``."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Sequence[int] = AUDIO_ENCODER_CHANNELS) -> None:
         super().__init__()
+        c0, c1, c2, c3 = channels
         self.audio_encoder = nn.Sequential(
-            _AudioConv(1, 32),
-            _AudioConv(32, 32, residual=True),
-            _AudioConv(32, 32, residual=True),
-            _AudioConv(32, 64, stride=(3, 1)),
-            _AudioConv(64, 64, residual=True),
-            _AudioConv(64, 64, residual=True),
-            _AudioConv(64, 128, stride=3),
-            _AudioConv(128, 128, residual=True),
-            _AudioConv(128, 128, residual=True),
-            _AudioConv(128, 256, stride=(3, 2)),
-            _AudioConv(256, 256, residual=True),
-            _AudioConv(256, 512, padding=0),
-            _AudioConv(512, 512, kernel=1, padding=0),
+            _AudioConv(1, c0),
+            _AudioConv(c0, c0, residual=True),
+            _AudioConv(c0, c0, residual=True),
+            _AudioConv(c0, c1, stride=(3, 1)),
+            _AudioConv(c1, c1, residual=True),
+            _AudioConv(c1, c1, residual=True),
+            _AudioConv(c1, c2, stride=3),
+            _AudioConv(c2, c2, residual=True),
+            _AudioConv(c2, c2, residual=True),
+            _AudioConv(c2, c3, stride=(3, 2)),
+            _AudioConv(c3, c3, residual=True),
+            _AudioConv(c3, FEATURE_SIZE, padding=0),
+            _AudioConv(FEATURE_SIZE, FEATURE_SIZE, kernel=1, padding=0),
         )
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:

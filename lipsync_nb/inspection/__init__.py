@@ -1,0 +1,1 @@
+"""What is wrong with material, networks, a speech or this machine, and what to do."""

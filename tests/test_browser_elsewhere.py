@@ -15,6 +15,7 @@ from tools.benchmarks.live import FINISHED, STUDIO, watched_run
 from tools.lab import Lab, Page, browse, chromium, serve_notebook, serve_voila
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "studio.ipynb"
+RUN = f"{STUDIO} button:has-text('Run')"
 # A question of Notebook's in front of the page, and its usual answer.
 ASKED = "dialog.jp-Dialog .jp-mod-accept"
 # Voila's page asks for its icons there; those of the widgets are within JupyterLab's.
@@ -43,7 +44,7 @@ def notebook(tmp_path: Path) -> Path:
 def run_is_played(page: Page) -> None:
     """A run plays while it is made; then its file does; nothing is an error."""
     shown = page.page
-    shown.wait_for_selector(f"{STUDIO} button:has-text('Run')", timeout=60_000)
+    shown.wait_for_selector(RUN, timeout=60_000)
     seen = watched_run(page, 60)
     assert seen["heard"] > 0
     assert seen["seconds"] > 0.5
@@ -64,17 +65,17 @@ def open_in_notebook(page: Page, lab: Lab) -> None:
     shown.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
     # What Notebook itself says while it begins.
     page.errors.clear()
-    prompt = "document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent"
-    for _ in range(15):
-        if shown.evaluate(f"/[0-9*]/.test({prompt})"):
+    begun = "/[0-9*]/.test(document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent)"
+    for attempt in range(30):
+        if shown.locator(RUN).count():
             return
         # Notebook says that its kernel is idle before there is one: then it runs nothing, or asks
-        # which kernel is meant.
+        # which kernel is meant, and what was begun until then waits for ever.
         if shown.locator(ASKED).count():
             shown.locator(ASKED).first.click()
-        else:
+        elif attempt % 8 == 7 or not shown.evaluate(begun):
             runs_all(shown)
-        shown.wait_for_timeout(2000)
+        shown.wait_for_timeout(3000)
     raise AssertionError("the cells are not run")
 
 

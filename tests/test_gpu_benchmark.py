@@ -8,9 +8,11 @@ import pytest
 from tools.benchmarks.gpu import Figure, main, ratios
 
 
-def test_a_short_run_writes_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_run_writes_all_files(
+    synctalk_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["--provider", "cpu", "--frames", "9", "--width", "tiny", "--out", str(tmp_path),
-          "--parts", "verify", "ram", "mp4", "encoder", "ratio"])  # fmt: skip
+          "--avatar", str(synctalk_folder), "--parts", "verify", "ram", "mp4", "encoder", "ratio"])  # fmt: skip
     names = sorted(file.name for file in tmp_path.iterdir())
     assert len(names) == 3
     assert names[2].endswith("_gpu_timeline.json")
@@ -30,9 +32,9 @@ def test_a_short_run_writes_all_files(tmp_path: Path, capsys: pytest.CaptureFixt
     assert text in capsys.readouterr().out
 
 
-def test_the_network_alone_is_swept(tmp_path: Path) -> None:
+def test_the_network_alone_is_swept(synctalk_folder: Path, tmp_path: Path) -> None:
     main(["--provider", "cpu", "--frames", "4", "--width", "tiny", "--out", str(tmp_path),
-          "--parts", "network"])  # fmt: skip
+          "--avatar", str(synctalk_folder), "--parts", "network"])  # fmt: skip
     (file,) = tmp_path.glob("*_gpu.json")
     figures = json.loads(file.read_text())["figures"]
     names = [figure["name"] for figure in figures]

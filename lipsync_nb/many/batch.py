@@ -353,6 +353,9 @@ def _results(
         prefer="processes",
         return_as="generator_unordered",
         batch_size=1,
+        # Whoever is done takes the next one. A cluster that is given more at once shares it out
+        # ahead, and one worker may wait at the end while another has two to go.
+        pre_dispatch="n_jobs",
     )
     with warnings.catch_warnings():
         # joblib's, where a pool is made anew after a worker was killed.

@@ -487,19 +487,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--frames", type=int, default=1500, help="of each pass, default 1500")
     parser.add_argument("--width", choices=WIDTHS, default="full", help="of the network")
+    parser.add_argument("--avatar", default="demo", help="its frames and boxes; default: demo")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the files")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     command = (
         f"python -m tools.benchmarks.gpu --provider {given.provider} --frames {given.frames} "
-        f"--width {given.width} --parts {' '.join(given.parts)}"
+        f"--width {given.width} --avatar {given.avatar} --parts {' '.join(given.parts)}"
     )
     with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as name, Card() as card:
         folder = Path(name)
         generator = folder / "generator.onnx"
         generator.write_bytes(untrained_generator(WIDTHS[given.width]).SerializeToString())
-        avatar = lnb.load_avatar("demo", generator=generator)
+        avatar = lnb.load_avatar(given.avatar, generator=generator)
         bench = Bench(avatar, given.provider, given.frames, folder)
         for part in given.parts:
             FUNCTIONS[part](bench)

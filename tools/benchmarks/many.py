@@ -1,11 +1,15 @@
 """What a second worker gives: the same clips by two Dask workers and by one.
 
-    python -m tools.benchmarks.many [--clips 8] [--seconds 4] [--pairs 2] [--width full]
+    python -m tools.benchmarks.many [--clips 8] [--seconds 4] [--pairs 3] [--width full] [--polling]
 
 Each worker is a process with one thread and one core. A serial run in this process fills the caches
-of the disk; then each cluster makes a short clip a worker, which opens everything there. After that
-the two take turns, in pairs. The files of both are compared with those of the serial run, byte for
-byte. Prints, and writes a dated file; about four minutes on two cores.
+of the disk. Then clusters of one and of two workers take turns, in pairs. Each is started for its
+turn, since one that idles takes time from the other, and makes a short clip a worker, which opens
+everything there, before it is timed. The files of both are compared with those of the serial run,
+byte for byte. Prints, and writes a dated file; about six minutes on two cores.
+
+Dask's servers look at themselves many times a second, which takes a tenth of one of two cores; with
+`QUIET`, a fiftieth. ``--polling`` measures Dask as it comes.
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ import contextlib
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
+import dask
 import joblib
 from dask.distributed import Client, LocalCluster
 
@@ -38,6 +44,13 @@ TEMPLATE_FRAMES, OPENING_FRAMES, FPS = 50, 10, 25
 # Pixels of the blur that makes frames of noise as easy for x264 as a recording is.
 CALM = 9
 CLUSTERS = {"one": 1, "two": 2}
+# A worker that renders needs no stack sample each 10 ms, nor a look at memory each 200.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "2s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 
 
 @dataclass(frozen=True)
@@ -49,12 +62,14 @@ class Batch:
         seconds: of the whole call.
         worker_cpu_seconds: of all workers together.
         client_cpu_seconds: of this process, with the scheduler.
+        shares: how many clips each worker made.
     """
 
     cluster: str
     seconds: float
     worker_cpu_seconds: float
     client_cpu_seconds: float
+    shares: tuple[int, ...] = ()
 
     @property
     def cores(self) -> float:
@@ -64,10 +79,10 @@ class Batch:
 
 @contextlib.contextmanager
 def workers(count: int) -> Iterator[Any]:
-    """A cluster of so many workers on this machine."""
+    """A cluster of so many workers on this machine, without a dashboard."""
     with (
         LocalCluster(
-            n_workers=count, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+            n_workers=count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -83,9 +98,12 @@ def batch_of(name: str, client: Any, jobs: list[lnb.ClipJob]) -> Batch:
     """All clips, by a cluster."""
     cpu, own, start = worker_cpu(client), time.process_time(), time.perf_counter()
     with joblib.parallel_config("dask", client=client):
-        lnb.render_many(jobs, redo=True).raise_if_failed()
+        result = lnb.render_many(jobs, redo=True)
     seconds = time.perf_counter() - start
-    return Batch(name, seconds, worker_cpu(client) - cpu, time.process_time() - own)
+    result.raise_if_failed()
+    shares = Counter(clip.worker for clip in result.outcomes).values()
+    figures = worker_cpu(client) - cpu, time.process_time() - own
+    return Batch(name, seconds, *figures, tuple(sorted(shares)))
 
 
 def write_person(folder: Path, channels: tuple[int, ...]) -> None:
@@ -113,13 +131,11 @@ def jobs_in(folder: Path, name: str, count: int, frames: int) -> list[lnb.ClipJo
 
 def measured(folder: Path, clips: int, frames: int, pairs: int) -> Iterator[Batch]:
     """The batches of both clusters, which take turns."""
-    with workers(1) as one, workers(2) as two:
-        clients = {"one": one, "two": two}
-        for name, client in clients.items():
-            batch_of(name, client, jobs_in(folder, "opening", CLUSTERS[name], OPENING_FRAMES))
-        for pair in range(pairs):
-            for name in sorted(clients, reverse=bool(pair % 2)):
-                yield batch_of(name, clients[name], jobs_in(folder, name, clips, frames))
+    for pair in range(pairs):
+        for name in sorted(CLUSTERS, reverse=bool(pair % 2)):
+            with workers(CLUSTERS[name]) as client:
+                batch_of(name, client, jobs_in(folder, "opening", CLUSTERS[name], OPENING_FRAMES))
+                yield batch_of(name, client, jobs_in(folder, name, clips, frames))
 
 
 def are_equal(folder: Path, clips: int) -> bool:
@@ -154,21 +170,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--width", choices=WIDTHS, default="full")
+    parser.add_argument("--polling", action="store_true", help="Dask's own intervals")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    settings = {} if options.polling else QUIET
     frames, batches = round(FPS * options.seconds), list[Batch]()
-    with tempfile.TemporaryDirectory(prefix="lipsync_nb-") as name:
+    with dask.config.set(settings), tempfile.TemporaryDirectory(prefix="lipsync_nb-") as name:
         folder = Path(name)
         write_person(folder / "person", WIDTHS[options.width])
         lnb.render_many(jobs_in(folder, "serial", options.clips, frames)).raise_if_failed()
         for batch in measured(folder, options.clips, frames, options.pairs):
             batches.append(batch)
-            print(f"{batch.cluster}: {batch.seconds:.1f} s, {batch.cores:.2f} cores", flush=True)
+            shares = " and ".join(map(str, batch.shares))
+            cores = f"{batch.cores:.2f} cores"
+            print(f"{batch.cluster}: {batch.seconds:.1f} s, {cores}, {shares} clips", flush=True)
         equal = are_equal(folder, options.clips)
     where = environment()
-    text = f"{options.clips} clips of {frames} frames, {options.width} width, FP32\n"
+    text = f"{options.clips} clips of {frames} frames, {options.width} width, FP32"
+    text += ", Dask's own intervals\n" if options.polling else "\n"
     text += f"{report(batches, options.clips, equal)}\n"
     text += "".join(f"{key} {value}\n" for key, value in where.items())
     options.out.mkdir(parents=True, exist_ok=True)

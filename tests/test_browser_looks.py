@@ -23,6 +23,29 @@ STUDIO_CELL = """import lipsync_nb as lnb
 studio = lnb.Studio("person", "tone.wav", out="o" * 150 + ".mp4")
 studio.footage.footage.value = "clip"
 studio"""
+ALONE_CELL = """import lipsync_nb as lnb
+from lipsync_nb.widgets.file_browser import FileBrowser
+from lipsync_nb.widgets.spoken_text import SpokenText, is_installed
+from IPython.display import display
+from pathlib import Path
+avatar, speech = lnb.load_avatar("person"), lnb.load_speech("tone.wav")
+made = lnb.render(avatar, speech, "alone.mp4")
+named, deep = lnb.widgets.FootagePanel("clip"), Path("d" * 120, "e" * 120)
+deep.mkdir(parents=True, exist_ok=True)
+named.faces.browse.value = True
+timing = lnb.widgets.TimingView()
+timing.add(made)
+upload = lnb.widgets.Upload()
+upload.take(speech)
+spoken = [SpokenText()] if is_installed() else []
+panels = [
+    lnb.widgets.ConfigForm(avatar=avatar), named, lnb.widgets.Recorder(), upload, *spoken, timing,
+    lnb.widgets.RunPanel(avatar="person", speech="tone.wav"), lnb.widgets.FrameViewer(avatar, made),
+    lnb.widgets.Microscope(avatar, speech), FileBrowser(print, "file", start=deep),
+]
+for panel in panels:
+    display(panel)
+print("count", len(panels))"""
 FACES_CELL = """import ipywidgets, numpy as np
 from lipsync_nb.widgets.face_square import FaceSquare
 said = ipywidgets.HTML()
@@ -91,6 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tone_speech(target / "tone.wav", 1.0)
     clip_of(target / "clip", face_clip(4))
     write_notebook(target / "studio.ipynb", STUDIO_CELL)
+    write_notebook(target / "alone.ipynb", ALONE_CELL)
     write_notebook(target / "faces.ipynb", FACES_CELL)
     return target
 
@@ -130,6 +154,25 @@ def test_no_page_is_cut_off_and_all_has_a_name(lab: tuple[Lab, bool]) -> None:
             opened(shown, title)
             problems[title] = [*at(page, PROBLEMS), *at(page, PALE)]
         assert problems == {title: [] for title in PAGES}
+
+
+def test_panels_alone_are_as_those_of_the_studio(lab: tuple[Lab, bool]) -> None:
+    running, dark = lab
+    with browse(NARROW, HEIGHT, dark) as page:
+        open_notebook(page, running, "alone.ipynb")
+        run_all(page)
+        shown = page.page
+        text = shown.locator(".jp-OutputArea-output >> text=/^count/").inner_text()
+        panels = shown.locator(".lipsync-panel.lipsync-live")
+        shown.wait_for_timeout(1500)
+        assert panels.count() == int(text.split()[1])
+        found = [panel.evaluate(check) for panel in panels.all() for check in (PROBLEMS, PALE)]
+        assert [problem for problems in found for problem in problems] == []
+        # Fields themselves say what they are for, not their labels alone.
+        silent = panels.locator("input:visible, select:visible, textarea:visible").evaluate_all(
+            "all => all.filter(e => !e.closest('[title]:not([title=\"\"])')).map(e => e.outerHTML)"
+        )
+        assert silent == []
 
 
 @pytest.mark.parametrize("lab", [False], ids=["light"], indirect=True)

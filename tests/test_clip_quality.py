@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -327,6 +328,11 @@ def test_a_report_shows_its_worst_moments_beside_the_recording(clip: Clip) -> No
         assert min(picture.shape[:2]) > 200
     lines = sum(chart.count("<polyline") for chart in charts_of(html))
     assert lines == len(clip.report.tracks)
+    # Pairs lie side by side, whatever style the page has.
+    grids = re.findall(r'style="([^"]*grid-template-columns[^"]*)"', html)
+    assert len(grids) > len(clip.report.moments)
+    assert all("display:grid" in grid for grid in grids)
+    assert html.count("<figure") == html.count('<figure style="margin:0"')
     frames = [moment.frame for moment in clip.report.worst("flicker")]
     assert len(frames) == 4
     assert np.diff(sorted(frames)).min() >= 10

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from comparison import assert_same
 import lipsync_nb as lnb
 from lipsync_nb.experiments.runs import Benchmark, Run
 from lipsync_nb.notebook import charts, playable
+from lipsync_nb.notebook.displays import kept_html
 from lipsync_nb.pipeline.frame_trace import FrameTracer
 from lipsync_nb.pipeline.timing import StageRow, Timings
 from lipsync_nb.types.arrays import ImageArray
@@ -114,6 +116,35 @@ def test_timeline_shows_what_overlaps_in_lanes() -> None:
     assert svg.count("<rect") == 3
     assert "main" in svg
     assert "No work" in charts.timeline(Timings())
+
+
+def test_lanes_and_keys_are_in_the_order_of_the_work() -> None:
+    timings = Timings()
+    work = {
+        "render": "encode", "composite": "composite", "inference 10": "inference",
+        "inference 2": "batch", "speech": "features",
+    }  # fmt: skip
+    for worker, stage in work.items():
+        start = timings._origin
+        span = threading.Thread(target=timings.add, args=(stage, start, start + 1, 4), name=worker)
+        span.start()
+        span.join()
+    timings.finish(4)
+    names = re.findall(r"<text[^>]*>([a-z]+[a-z 0-9]*)</text>", charts.timeline(timings))
+    assert names == [
+        "speech", "inference 2", "inference 10", "composite", "main",
+        "features", "batch", "inference", "composite", "encode",
+    ]  # fmt: skip
+
+
+def test_a_result_names_both_of_its_speeds(result: lnb.RenderResult) -> None:
+    both = result.timings.speed_text
+    assert f"with opening {result.timings.fps:.1f} FPS" in both
+    assert f"without {result.timings.steady_fps:.1f} FPS" in both
+    assert both in str(result).splitlines()[0]
+    html = bundle_of(result)["text/html"]
+    assert both in html[: html.index("</h4>")]
+    assert both in kept_html(result)
 
 
 def test_long_names_have_room_or_are_cut_with_the_whole_at_hand() -> None:

@@ -426,7 +426,7 @@ def test_progress_tells_all_and_can_end_it(tmp_path: Path) -> None:
     seen: list[Progress] = []
     lnb.prepare_avatar(footage, tmp_path / "out", box=tuple(square_at(0)), progress=seen.append)
     assert [p.done for p in seen] == list(range(1, len(seen) + 1))
-    assert (seen[-1].done, seen[-1].total) == (16, 16)
+    assert (seen[-1].done, seen[-1].total) == (8, 8)
 
     class EndedError(Exception):
         pass

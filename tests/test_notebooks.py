@@ -56,7 +56,7 @@ SHOWN = {
     "studio": ("Studio: run this cell",),
     "07_many_clips": (
         "3 clips: 2 rendered, 1 failed", "3 clips: 2 kept, 1 failed", "missing.wav", "Manifest: ",
-        "1 clips: 1 rendered",
+        "1 clip: 1 rendered",
     ),
     "08_live": (
         "played.mp4: 8 frames", "own.mp4: 8 frames", "settings: ", "the floor",

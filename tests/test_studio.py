@@ -23,6 +23,7 @@ from lipsync_nb.config.presets import PRESETS, preset, preset_of
 from lipsync_nb.media.video import VideoFile, iter_video
 from lipsync_nb.widgets.file_browser import FileBrowser
 from lipsync_nb.widgets.recipe import Recipe
+from lipsync_nb.widgets.tooltips import Tooltips
 from lipsync_nb.widgets.viewer import GAIN
 
 SHORT = lnb.RenderConfig(max_frames=12)
@@ -95,12 +96,13 @@ def test_every_control_has_a_name_of_its_own_and_says_what_it_does(studio: lnb.S
 
 
 def test_tooltips_reach_the_page_for_every_kind_of_field(studio: lnb.Studio) -> None:
-    tips = studio.children[-1].tips
+    tips = {k: v for w in widgets_in(studio) if isinstance(w, Tooltips) for k, v in w.tips.items()}
     shown = {tips[name] for w in widgets_in(studio) for name in w._dom_classes if name in tips}
     for field in (studio.panel.avatar, studio.panel.speech, studio.form["overlap"]):
         assert field.tooltip in shown
     assert studio.form["batch_size"].tooltip in shown
     assert studio.footage.footage.tooltip in shown
+    assert studio.timings._seconds.tooltip in shown
     assert len(shown) > 30
 
 

@@ -19,6 +19,7 @@ from onnxruntime import InferenceSession
 
 import lipsync_nb as lnb
 from lipsync_nb.config.presets import PRESETS
+from lipsync_nb.many.results import BatchProgress, ClipOutcome
 from lipsync_nb.widgets import studio as studio_module
 from lipsync_nb.widgets.viewer import VIEWS, composed
 
@@ -316,6 +317,18 @@ def test_without_a_kernel_a_line_of_text_is_shown() -> None:
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "Studio: run this cell in a notebook with a live kernel" in bundle["text/html"]
     assert len(bundle["text/plain"]) < 100
+
+
+def test_a_notebook_keeps_the_table_of_a_batch() -> None:
+    table = lnb.widgets.BatchTable()
+    assert "run this cell" in table.kept()
+    made = ClipOutcome("one.mp4", "rendered", 50, 2.0, 31.5)
+    table(BatchProgress(1, 2, 0, 50, 2.0, made))
+    missing = ClipOutcome("two.mp4", "failed", error="two.wav: cannot be read.")
+    table(BatchProgress(2, 2, 1, 50, 4.0, missing))
+    for text in ("2 of 2 clips, 1 failed, 12.5 FPS together", "FPS without opening", "31.5"):
+        assert text in table.kept()
+    assert "two.wav: cannot be read." in table._kept_html()
 
 
 def test_composed_views() -> None:

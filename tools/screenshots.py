@@ -182,7 +182,14 @@ def save_widths(page: Page, folder: Path, name: str, dark: bool) -> None:
     for width in WIDTHS:
         page.page.set_viewport_size({"width": width, "height": TALL})
         page.page.wait_for_timeout(1500)
-        raw = page.page.locator(f"{STUDIO}").first.screenshot()
+        studio = page.page.locator(STUDIO).first
+        area = studio.bounding_box()
+        if area is not None and area["height"] > TALL - 300:
+            # What is not seen in the notebook's own scrolling is not in its picture.
+            height = round(area["height"]) + 300
+            page.page.set_viewport_size({"width": width, "height": height})
+            page.page.wait_for_timeout(1000)
+        raw = studio.screenshot()
         save(raw, folder / f"{name}_{width}{'_dark' if dark else ''}.jpg")
 
 

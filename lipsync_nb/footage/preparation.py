@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from lipsync_nb.media.rates import rate_text
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Box
 from lipsync_nb.types.rich import Rich
@@ -77,19 +78,19 @@ class Preparation(Rich):
         """One line."""
         return (
             f"{self.path}: {len(self)} frames of {self.width}x{self.height} at "
-            f"{float(self.fps):.5g} a second"
+            f"{rate_text(self.fps)} a second"
         )
 
     @property
     def table(self) -> Table:
         """What was found, a row each."""
         sizes = [box.width for box in self.boxes]
-        bridged = len(self.missing) - len(self.unpainted)
+        bridged, whole = len(self.missing) - len(self.unpainted), self.fps.denominator == 1
         rows = [
             ("source", str(self.source)),
             ("frames", f"{len(self)}, {len(self) / float(self.fps):.2f} s"),
             ("size", f"{self.width}x{self.height}"),
-            ("rate", f"{float(self.fps):.5g} ({self.fps})"),
+            ("rate", rate_text(self.fps) + ("" if whole else f" ({self.fps})")),
             ("boxes from", self.boxes_from),
             ("width of the box", f"{min(sizes)} to {max(sizes)} px"),
             ("jitter", str(self.jitter)),

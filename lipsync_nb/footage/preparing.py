@@ -157,7 +157,7 @@ def prepare_avatar(
             shop.fill(Steps(len(material), progress), follower.look)
             found = tracked(material, follower, shop.cuts, face_at)
         else:
-            step = Steps(2 * len(material), progress)
+            step = Steps(len(material), progress, passes=2)
             shop.fill(step)
             found = paths_of_drawn(shop.grey, squares, shop.shots, step, box_rule)
         return finished(shop, found, finish, networks)

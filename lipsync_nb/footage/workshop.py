@@ -33,18 +33,24 @@ OnPicture = Callable[[int, ImageArray, bool], None]
 
 
 class Steps:
-    """Counts what is done of a known number of frames, and tells it."""
+    """Counts what is done of a known number of frames, and tells it.
 
-    def __init__(self, total: int, progress: ProgressCallback | None) -> None:
-        self._total, self._progress = total, progress
+    Args:
+        frames: how many there are.
+        passes: how often each is looked at; what is told is frames, not looks.
+    """
+
+    def __init__(self, frames: int, progress: ProgressCallback | None, passes: int = 1) -> None:
+        self._total, self._progress, self._passes = frames * passes, progress, passes
         self._done, self._start = 0, time.monotonic()
 
     def __call__(self, count: int = 1) -> None:
         """So many more are done; what the callback raises ends the work."""
-        self._done = min(self._done + count, self._total)
-        if self._progress is not None:
+        before, self._done = self._done, min(self._done + count, self._total)
+        done = self._done // self._passes
+        if self._progress is not None and done > before // self._passes:
             elapsed = time.monotonic() - self._start
-            self._progress(Progress(self._done, self._total, elapsed))
+            self._progress(Progress(done, self._total // self._passes, elapsed))
 
 
 class Workshop:

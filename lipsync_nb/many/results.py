@@ -119,7 +119,8 @@ class BatchResult(RichResult):
         counts = ", ".join(f"{self.count(s)} {s}" for s in states if self.count(s))
         fps = self.num_frames / self.seconds if self.seconds > 0 else 0.0
         speed = f", {fps:.1f} FPS together" if self.num_frames else ""
-        return f"{len(self.outcomes)} clips: {counts} in {self.seconds:.1f} s{speed}"
+        clips = "clip" if len(self.outcomes) == 1 else "clips"
+        return f"{len(self.outcomes)} {clips}: {counts} in {self.seconds:.1f} s{speed}"
 
     @property
     def table(self) -> Table:
@@ -130,8 +131,8 @@ class BatchResult(RichResult):
                 Column("state", lambda o: o.state, is_text=True),
                 Column("frames", lambda o: o.num_frames or "-"),
                 Column("seconds", lambda o: f"{o.seconds:.1f}" if o.seconds else "-"),
-                Column("FPS", lambda o: f"{o.fps:.1f}" if o.fps else "-"),
-                Column("", lambda o: o.error, is_text=True),
+                Column("FPS without opening", lambda o: f"{o.fps:.1f}" if o.fps else "-"),
+                Column("problem", lambda o: o.error, is_text=True),
             ],
             self.outcomes,
         )

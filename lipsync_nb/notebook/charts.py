@@ -30,9 +30,11 @@ STEADY_STAGES = ("batch", "inference", "composite", "encode")
 WIDTH = 760
 # Who calls `render`: the script's own thread, or the studio's.
 _MAIN = ("MainThread", "render")
+_LANES = ("speech", "inference", "composite")
 _LANE, _LEFT, _LONGEST_NAME, _KEYS = 26, 110, 40, 22
 
 _CELL = "padding:2px 12px 2px 0;border:0;border-bottom:1px solid rgba(128,128,128,0.25)"
+_WHOLE = ";white-space:nowrap"
 _HEAT_CELL = "padding:8px 18px;border:0;text-align:center"
 
 STYLE = Markup(
@@ -120,7 +122,9 @@ def table_html(shown: Table, mark: Callable[[str, str], object] | None = None) -
 
 def _row(cells: Iterable[object], are_texts: Iterable[bool], kind: str = "td") -> Markup:
     """A line of a table; words stand on the left, figures on the right."""
-    sides = ("left" if is_text else "right" for is_text in are_texts)
+    # A figure and its unit stay in one line.
+    figure = f"right{_WHOLE}" if kind == "td" else "right"
+    sides = ("left" if is_text else figure for is_text in are_texts)
     return element(
         "tr",
         *(
@@ -147,6 +151,12 @@ def colour_key(colour: str) -> Markup:
     """A square of a colour, before what it stands for."""
     # A letter, not a box with a background: it is seen where styles are stripped, and on paper.
     return element("span", "\u25a0 ", class_="key", style=f"color:{colour}")
+
+
+def stage_work(rows: Mapping[str, Sequence[StageRow]]) -> list[Markup]:
+    """`stage_bars` under their heading, with what is to be known of their length."""
+    note = "Overlapped stages work at the same time: their bar is longer than a frame takes."
+    return [heading("Work per frame, by stage"), stage_bars(rows), dim(note)]
 
 
 def stage_bars(rows: Mapping[str, Sequence[StageRow]]) -> Markup:
@@ -280,7 +290,7 @@ def timeline(timings: Timings, seconds: float = 3.0) -> Markup:
         colour = stage_colour(span.stage)
         parts.append(_rect(_LEFT + left * scale, y, max(0.8, width * scale), 18, colour, title))
     parts.append(_axis(shown, scale, len(workers) * _LANE))
-    used = list(dict.fromkeys(span.stage for span in spans))
+    used = sorted({span.stage for span in spans}, key=_stage_place)
     height = len(workers) * _LANE + 24
     return drawing(height + _KEYS, [*parts, _keys(used, height)], "which worker was busy when")
 
@@ -289,9 +299,17 @@ def _worker_name(name: str) -> str:
     return "main" if name in _MAIN else name
 
 
-def _worker_place(name: str) -> tuple[bool, bool, str]:
-    """Lanes in the order of the data: inference, compositing, and who encodes at last."""
-    return name in _MAIN, not name.startswith("inference"), name
+def _worker_place(name: str) -> tuple[bool, int, int, str]:
+    """Lanes in the order of the data: speech, inference, compositing, and who encodes at last."""
+    kind, _, number = name.partition(" ")
+    place = _LANES.index(kind) if kind in _LANES else len(_LANES)
+    return name in _MAIN, place, int(number) if number.isdecimal() else 0, name
+
+
+def _stage_place(stage: str) -> tuple[int, str]:
+    """Keys in the order of the stages."""
+    known = list(STAGE_COLOURS)
+    return known.index(stage) if stage in known else len(known), stage
 
 
 def _joined(spans: Sequence[Span], gap_seconds: float) -> list[Span]:
@@ -369,7 +387,7 @@ def waveform(
     lower = [f"{i * step:.1f},{middle - low * scale:.1f}" for i, (low, _) in enumerate(peaks)]
     parts = [element("polygon", points=" ".join([*upper, *lower[::-1]]), fill="#5b8def")]
     if mark is not None:
-        start, end, moment = (max(0.0, value / seconds * WIDTH) for value in mark)
+        start, end, moment = (min(max(0.0, v / seconds * WIDTH), WIDTH) for v in mark)
         place = {"x": f"{start:.1f}", "y": 0, "width": f"{end - start:.1f}", "height": height}
         parts.append(element("rect", **place, fill="#ef8354", opacity=".35"))
         parts.append(_line((moment, 0), (moment, height), stroke="#ef8354", stroke_width="2"))

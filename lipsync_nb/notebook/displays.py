@@ -53,13 +53,13 @@ def sheet_html(pictures: Sequence[tuple[str, ImageArray]]) -> Markup:
 def grid_html(figures: Iterable[Markup], columns: str = "1fr 1fr 1fr 1fr") -> Markup:
     """Figures side by side; ``columns`` as CSS counts them."""
     style = f"display:grid;grid-template-columns:{columns};gap:6px;margin:6px 0"
-    return element("div", *figures, class_="sheet", style=style)
+    return element("div", *figures, style=style)
 
 
 def kept_html(result: RenderResult) -> Markup:
     """What a page keeps of a render without playing it: a picture, and how it was made."""
-    made = f"{result.path.name}: {result.num_frames} frames, "
-    text = f"{made}{result.timings.steady_fps:.1f} FPS on {result.provider}; "
+    made = f"{result.path.name}: {result.num_frames} frames on {result.provider}"
+    text = f"{made}; {result.timings.speed_text}; "
     settings = f"settings: {config_text(result.config)}"
     if not result.path.is_file():
         return joined([_output(result.path), charts.dim(text, settings)])
@@ -77,7 +77,8 @@ def _(avatar: Avatar) -> Markup:
         (f"frame {i}", outlined(frames[i], avatar.boxes[i].corners, shown_width=_THUMBNAIL))
         for i in chosen
     ]
-    widths = [box.width for box in avatar.boxes]
+    widths = sorted({box.width for box in avatar.boxes})
+    width = f"{widths[0]}-{widths[-1]}" if len(widths) > 1 else str(widths[0])
     memory = avatar.estimate_memory("memory", "bgr")
     in_ram = f"{memory.ram_bytes / 1e6:.0f} MB as BGR"
     if not (avatar.width % 2 or avatar.height % 2):
@@ -85,7 +86,7 @@ def _(avatar: Avatar) -> Markup:
         in_ram += f", {small.ram_bytes / 1e6:.0f} MB as I420"
     rows = [
         ("frames", f"{len(avatar)} of {avatar.width}x{avatar.height}, {rate_text(avatar.fps)} fps"),
-        ("face box", f"{min(widths)}-{max(widths)} px, from {avatar.boxes_from}"),
+        ("face box", f"{width} px, from {avatar.boxes_from}"),
         ("generator", f"{_file(avatar.generator)}; {avatar.unknown or avatar.spec.name}"),
         ("audio encoder", _file(avatar.audio_encoder)),
         ("in RAM", in_ram),
@@ -155,8 +156,7 @@ def _(timings: Timings) -> Markup:
 def timings_parts(timings: Timings) -> list[Markup]:
     """The stage bars, the timeline and the stage table of one render."""
     return [
-        charts.heading("Work per frame, by stage"),
-        charts.stage_bars({"this run": timings.stages}),
+        *charts.stage_work({"this run": timings.stages}),
         charts.heading("Which worker was busy when"),
         charts.timeline(timings),
         charts.stage_table(timings),
@@ -166,9 +166,8 @@ def timings_parts(timings: Timings) -> list[Markup]:
 @html_of.register
 def _(result: RenderResult) -> Markup:
     timings = result.timings
-    fps = f"{timings.steady_fps:.1f} FPS on {result.provider}"
-    made = f"{result.path.name}: {result.num_frames} frames, {fps}"
-    head = charts.heading("; ".join([*result.shortfalls, made]))
+    made = f"{result.path.name}: {result.num_frames} frames on {result.provider}"
+    head = charts.heading("; ".join([*result.shortfalls, made, timings.speed_text]))
     notes = joined(charts.dim(note) for note in result.notes)
     settings = charts.dim(f"Settings: {config_text(result.config)}")
     return charts.page(head, _output(result.path), settings, notes, *timings_parts(timings))

@@ -45,7 +45,7 @@ def line_chart(
         "svg", *parts, viewBox=f"0 0 {WIDTH} {height + _TOP + _AXIS}", role="img",
         aria_label=", ".join(track.title for track in tracks),
     )  # fmt: skip
-    return joined([_legend(tracks, limit, limit_name), element("div", picture, class_="wide")])
+    return joined([_legend(tracks, limit, limit_name), picture])
 
 
 def _range(values: Sequence[float], limit: float | None) -> tuple[float, float]:

@@ -91,8 +91,8 @@ class _Chart:
         parts = [self._painted(edges), self._wave(edges), self._limits(), self._curve(edges)]
         parts.append(_axis(start, seconds))
         height = _WAVE + _GAP + _SCORES + _AXIS
-        picture = element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img")
-        return element("div", picture, class_="wide")
+        says, box = "speech and pauses", f"0 0 {WIDTH} {height}"
+        return element("svg", *parts, viewBox=box, role="img", aria_label=says)
 
     def _painted(self, edges: Seconds) -> Markup:
         """An area behind both charts, as high as predictions are painted."""

@@ -15,7 +15,7 @@ from lipsync_nb.experiments.quality_reports import (
 )
 
 from . import charts
-from .displays import html_of
+from .displays import grid_html, html_of
 from .line_charts import line_chart
 from .markup import Markup, element
 
@@ -80,18 +80,22 @@ def _title(measure: Measure) -> Markup:
 def _pairs(measure: Measure, moments: tuple[Moment, ...]) -> Markup:
     """Each moment as the clip has it beside the recording's own; larger where it fails."""
     columns = 2 if measure.verdict == FAILS else 4
-    style = f"grid-template-columns:repeat({columns},minmax(0,1fr));gap:10px"
     figures = (_pair(measure, moment) for moment in moments)
-    return element("div", *figures, class_="sheet", style=style)
+    return grid_html(figures, f"repeat({columns},minmax(0,1fr))")
 
 
 def _pair(measure: Measure, moment: Moment) -> Markup:
     value = "" if moment.value is None else f": {measure.text_of(moment.value)}"
     caption = f"{moment.seconds:.2f} s, frame {moment.frame}{value}"
     pictures = (
-        element("img", src=f"data:image/jpeg;base64,{data}", alt=f"{what}, {caption}")
+        element(
+            "img",
+            src=f"data:image/jpeg;base64,{data}",
+            alt=f"{what}, {caption}",
+            style="width:100%",
+        )
         for what, data in (("clip", moment.picture), ("recording", moment.recording))
         if data
     )
     both = element("div", *pictures, style="display:grid;grid-template-columns:1fr 1fr;gap:2px")
-    return element("figure", both, element("figcaption", caption))
+    return element("figure", both, element("figcaption", caption), style="margin:0")

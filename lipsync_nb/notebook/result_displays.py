@@ -39,8 +39,7 @@ def _(result: Benchmark) -> Markup:
         charts.heading(result.head),
         charts.figure_bars(speeds, "FPS"),
         charts.table_html(result.table),
-        charts.heading("Work per frame, by stage"),
-        charts.stage_bars({name: result.stage_rows(name) for name in result.names}),
+        *charts.stage_work({name: result.stage_rows(name) for name in result.names}),
         charts.dim(where),
     )
 
@@ -126,12 +125,8 @@ def _(result: Ablation) -> Markup:
         charts.heading(result.verdict),
         charts.figure_bars(speeds, "FPS"),
         charts.table_html(result.table),
-        charts.heading("Work per frame, by stage"),
-        charts.stage_bars(stages),
-        charts.dim(
-            "Origin: FPS that the origin measured on an RTX 4090 with start-up costs inside. "
-            "Overlapped stages work at the same time: their bar is longer than a frame takes."
-        ),
+        charts.dim("Origin: FPS that it measured on an RTX 4090 with start-up costs inside."),
+        *charts.stage_work(stages),
     )
 
 

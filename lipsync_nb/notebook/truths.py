@@ -16,7 +16,7 @@ from .images import Shown
 from .markup import Markup, element, joined
 from .playable import peaks
 
-_LINE_SECONDS = 3.2
+_LINE_SECONDS = 2.4
 _HEIGHT, _LINE = 76, 132
 _SOUND, _MOUTH = "#5b8def", "#d9480f"
 
@@ -59,7 +59,7 @@ def read_truth(speech: Speech) -> Truth:
 
 
 def show_truth(speech: Speech) -> Shown:
-    """Phonemes (IPA) and the opening of the mouth over the waveform, in lines of 3 seconds.
+    """Phonemes (IPA) and the opening of the mouth over the waveform, in lines of 2 to 3 seconds.
 
     Raises:
         SpeechError: the speech has no sound, or no truth; see `read_truth`.

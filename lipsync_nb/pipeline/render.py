@@ -80,8 +80,8 @@ class RenderResult(Rich):
     @property
     def head(self) -> str:
         """The result in a line; what could not be had comes first."""
-        fps = f"{self.timings.steady_fps:.1f} FPS on {self.provider}"
-        return "; ".join([*self.shortfalls, f"{self.path}: {self.num_frames} frames, {fps}"])
+        made = f"{self.path}: {self.num_frames} frames on {self.provider}"
+        return "; ".join([*self.shortfalls, made, self.timings.speed_text])
 
     def __str__(self) -> str:
         notes = "".join(f"\n{note}" for note in self.notes)

@@ -192,6 +192,11 @@ class Timings(Rich):
         """Frames a second of the steady work, without opening and warm-up."""
         return self.num_frames / self.steady_seconds if self.steady_seconds > 0 else 0.0
 
+    @property
+    def speed_text(self) -> str:
+        """Both speeds, each with what it counts."""
+        return f"with opening {self.fps:.1f} FPS, without {self.steady_fps:.1f} FPS"
+
     def ms_per_frame(self, stage: str) -> float:
         """Milliseconds a frame of one stage's own work; 0 where it did not run."""
         return next((row.ms_per_frame for row in self.stages if row.stage == stage), 0.0)

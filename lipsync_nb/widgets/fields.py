@@ -12,7 +12,7 @@ def wide() -> widgets.Layout:
 
 def beside(field: widgets.Widget, button: widgets.Widget) -> widgets.HBox:
     """A field, and the button that fills it."""
-    field.layout.flex = "1 1 300px"
+    field.layout.flex, field.layout.min_width = "1 1 200px", "0"
     return widgets.HBox([field, button], layout={"flex_flow": "row wrap"})
 
 

@@ -168,7 +168,7 @@ class FootagePanel(Panel):
             count = len(material)
             drawn = checked_drawn(keyframes, count, material.width, material.height)
             shop = self._workshop(material)
-            step = Steps(count if shop.is_filled else 2 * count, progress)
+            step = Steps(count, progress, passes=1 if shop.is_filled else 2)
             if not shop.is_filled:
                 shop.fill(step)
             return paths_of_drawn(shop.grey, drawn, shop.shots, step)

@@ -85,7 +85,7 @@ class InspectionPanel(Panel):
         else:
             self.result = found if self.comm is not None else None
             self._view.value = found.to_html()
-            self._say(f"{found.count_text}.")
+            self._say("This was found:")
         self.button.disabled = False
 
     def _say(self, text: str, is_error: bool = False) -> None:

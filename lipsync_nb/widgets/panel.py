@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -10,6 +10,8 @@ from IPython.display import display, update_display
 
 from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.markup import Markup, element, joined
+
+from .tooltips import PANEL, Tooltips
 
 # IPython's functions have no types.
 _display: Any = display
@@ -35,9 +37,16 @@ class Panel(widgets.VBox):
     A notebook keeps a widget's name alone. So beside the widget stands what `kept` gives, as HTML
     that needs no kernel; it is seen where the widget is not: in a notebook that is reopened or not
     trusted, and in its export.
+
+    Args:
+        parts: what is in it, from above to below.
     """
 
     _is_shown = False
+
+    def __init__(self, parts: Sequence[widgets.Widget]) -> None:
+        super().__init__([*parts, Tooltips(parts)])
+        self.add_class(PANEL)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)

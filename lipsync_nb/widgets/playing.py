@@ -148,7 +148,8 @@ class Playing(Panel):
             self._said = now
             with self._lock:
                 if not self.job.is_cancelled:
-                    self._say(f"{progress.done}/{progress.total} frames, {progress.fps:.1f} FPS")
+                    count = f"{progress.done}/{progress.total} frames"
+                    self._say(f"{count}, {progress.fps:.1f} FPS so far")
 
     def _on_end(self, job: RenderJob) -> None:
         if self.comm is None:
@@ -160,8 +161,8 @@ class Playing(Panel):
             if job.state == "failed":
                 self._say(job.error, is_error=True)
             elif job.result is not None:
-                fps = job.result.timings.steady_fps
-                self._say(*job.result.shortfalls, f"{job.result.num_frames} frames, {fps:.1f} FPS")
+                made = f"{job.result.num_frames} frames; {job.result.timings.speed_text}"
+                self._say(*job.result.shortfalls, made)
             else:
                 self._say("Cancelled; nothing was written.")
         if job.result is not None:

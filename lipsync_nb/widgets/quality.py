@@ -46,6 +46,7 @@ class QualityChoice(Panel):
         options = [*_CHOICES, *([_TUNED] if self._tuned is not None else []), _OWN]
         self.choice = widgets.Dropdown(
             options=options, description="quality", style={"description_width": "80px"},
+            layout={"flex": "1 1 200px", "max_width": "300px", "min_width": "0"},
             tooltip="Quality against speed; the fields behind it are under More",
         )  # fmt: skip
         self.more = widgets.ToggleButton(

@@ -158,9 +158,10 @@ class RunPanel(Panel):
             style=_TEXT, tooltip="Where the speech comes from",
         )  # fmt: skip
         self.path = widgets.Text(
-            placeholder="a sound file, a video, or a .npy feature track",
+            placeholder="sound, video or .npy",
             description="path", style=_TEXT, layout=wide(),
-            tooltip="A file of the machine that the kernel runs on; ~ is your home folder",
+            tooltip="A sound file, a video or a .npy feature track of the machine that the kernel "
+            "runs on; ~ is your home folder",
         )  # fmt: skip
         self.out = widgets.Text(
             str(out), description="output", style=_TEXT, layout=wide(),
@@ -415,11 +416,7 @@ class RunPanel(Panel):
         self.is_preview = order.is_preview
         self._set_running(False)
         self.view.finish(result.path)
-        timings = result.timings
-        self._text.value = (
-            f"{result.num_frames} frames; with opening {timings.fps:.1f} FPS, "
-            f"without {timings.steady_fps:.1f} FPS"
-        )
+        self._text.value = f"{result.num_frames} frames; {result.timings.speed_text}"
         self.bar.show(recipe, speech, result, self.is_preview)
         place = str(result.path.absolute())
         if self.is_preview:

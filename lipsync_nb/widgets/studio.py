@@ -29,7 +29,6 @@ from .quality import QualityChoice
 from .run_panel import RunPanel
 from .runs import Runs
 from .timing_view import TimingView
-from .tooltips import Tooltips
 from .viewer import FrameViewer
 
 _TIPS = {
@@ -78,7 +77,7 @@ class Studio(Panel):
         self.footage = FootagePanel(on_done=self._on_prepared)
         self.tabs = Pages(self._pages(), _TIPS)
         self.runs = Runs()
-        super().__init__([self.tabs, Tooltips(self.tabs)])
+        super().__init__([self.tabs])
         self.tabs.buttons.observe(self._on_page, "value")
         self.quality.more.observe(self._on_more, "value")
         self._on_more({})
@@ -131,8 +130,8 @@ class Studio(Panel):
         runs = self.timings.results
         if not runs:
             return super().kept()
-        bars = charts.stage_bars({"the last run": runs[-1].timings.stages})
-        return joined([kept_html(runs[-1]), bars])
+        work = charts.stage_work({"the last run": runs[-1].timings.stages})
+        return joined([kept_html(runs[-1]), *work])
 
     def _on_cell(self, info: ExecutionInfo) -> None:
         if info.cell_id == self._cell:

@@ -84,8 +84,7 @@ class TimingView(Panel):
             return
         timings = chosen.timings
         self._parts = [
-            charts.heading("Work per frame, by stage"),
-            charts.stage_bars({label: r.timings.stages for label, r in self._runs}),
+            *charts.stage_work({label: r.timings.stages for label, r in self._runs}),
             charts.heading("Which worker was busy when"),
             charts.timeline(timings, self._seconds.value),
             charts.stage_table(timings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import anywidget
 import ipywidgets as widgets
@@ -10,38 +10,40 @@ import traitlets
 
 from .scripts import script
 
+PANEL = "lipsync-panel"
 # Their views leave a tooltip out where there is a description.
 _SILENT = (
-    widgets.Text, widgets.Textarea, widgets.BoundedIntText, widgets.IntText, widgets.Checkbox,
-    widgets.Dropdown, widgets.Select,
+    widgets.Text, widgets.Textarea, widgets.BoundedIntText, widgets.IntText,
+    widgets.BoundedFloatText, widgets.Checkbox, widgets.Dropdown, widgets.Select,
 )  # fmt: skip
 
 
 class Tooltips(anywidget.AnyWidget):
-    """Puts the tooltips of all fields within a box on their elements in the page.
+    """Puts the tooltips of a panel's fields on their elements in the page, and brings its style.
 
     Args:
-        box: whose fields are looked for once, now.
+        parts: of the panel, whose fields are looked for once, now; a panel among them has its own.
 
     Attributes:
         tips: what is said, by a class of the element.
     """
 
-    _esm = script("tooltips.js")
+    _esm, _css = script("tooltips.js"), script("panel.css")
     tips: traitlets.Dict[str, str] = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, box: widgets.Widget) -> None:
-        super().__init__()
+    def __init__(self, parts: Iterable[widgets.Widget]) -> None:
+        super().__init__(layout={"display": "none"})
         found = {}
-        for number, field in enumerate(_fields(box)):
+        for number, field in enumerate(_fields(parts)):
             name = f"lipsync-tip-{self.model_id[:8]}-{number}"
             field.add_class(name)
             found[name] = str(field.tooltip)
         self.tips = found
 
 
-def _fields(box: widgets.Widget) -> Iterator[widgets.DOMWidget]:
-    if isinstance(box, _SILENT) and box.tooltip:
-        yield box
-    for child in getattr(box, "children", ()):
-        yield from _fields(child)
+def _fields(parts: Iterable[widgets.Widget]) -> Iterator[widgets.DOMWidget]:
+    for part in parts:
+        if isinstance(part, _SILENT) and part.tooltip:
+            yield part
+        if PANEL not in getattr(part, "_dom_classes", ()):
+            yield from _fields(getattr(part, "children", ()))

@@ -1,4 +1,4 @@
-// Titles for fields of a studio, which their own views leave out where they have a label.
+// Titles for the fields of a panel, which their own views leave out where they have a label.
 function render({ model, el }) {
   let root = null;
   let timer = 0;
@@ -9,18 +9,21 @@ function render({ model, el }) {
     for (const [name, text] of Object.entries(model.get("tips"))) {
       for (const field of root.getElementsByClassName(name)) {
         if (field.title !== text) field.title = text;
+        // Without a label of its own, this is its name.
+        const control = field.querySelector("select, input, textarea");
+        if (control && !field.querySelector("label")?.textContent) control.setAttribute("aria-label", text);
       }
     }
   }
 
-  // Pages are put into the studio one after the other.
+  // Parts are put into the panel one after the other.
   const watch = new MutationObserver(() => {
     if (!isDue) requestAnimationFrame(put);
     isDue = true;
   });
 
   function begin() {
-    root = el.closest(".lipsync-studio");
+    root = el.closest(".lipsync-panel");
     if (!root) {
       timer = setTimeout(begin, 100);
       return;

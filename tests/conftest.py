@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# What librosa has compiled at its first import in a new environment is not used here.
+os.environ.setdefault("NUMBA_OPT", "0")
+
 # First of all that needs ONNX Runtime: it is imported there with its telemetry off.
 import lipsync_nb.network.runtime
 

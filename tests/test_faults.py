@@ -358,7 +358,7 @@ def folder_in_the_way(scene: Scene) -> tuple[int, str]:
 def two_renders_to_one_folder(scene: Scene) -> tuple[int, str]:
     """Both begin when there is nothing; the slower one loses."""
     folder = scene.root / "out" / "frames"
-    slow = scene.start(scene.command(scene.long, "--max-frames", "600", out=folder))
+    slow = scene.start(scene.command(scene.long, "--max-frames", str(SOME), out=folder))
     scene.wait_for_work(slow)
     slow.send_signal(signal.SIGSTOP)
     assert scene.shell(scene.command(out=folder))[0] == 0

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# What librosa has compiled at its first import in a new environment is not used here.
+os.environ.setdefault("NUMBA_OPT", "0")
+
 # First of all that needs ONNX Runtime: it is imported there with its telemetry off.
 import lipsync_nb.network.runtime
 
@@ -18,6 +21,7 @@ from kept_kinds import Made, made_in
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.session import SESSION
+from lipsync_nb.pipeline import calibration, generation
 from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.types.arrays import ImageArray
 
@@ -27,6 +31,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the user's is read, and nothing is left behind."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIPSYNC_NB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_calibrations() -> Iterator[None]:
+    """INT8 is calibrated on 8 frames here, not on 32; processes that tests start take all."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (calibration, generation):
+            patch.setattr(module, "CALIBRATION_FRAMES", 8)
         yield
 
 

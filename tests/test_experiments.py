@@ -144,7 +144,7 @@ def test_quantized_network_is_a_generator(
 def test_demo_clips_have_a_truth() -> None:
     demo = lnb.load_avatar("demo")
     speech = lnb.load_speech(lnb.demo_speeches()["hello"])
-    result = lnb.experiments.compare_precision(demo, speech, ["fp32"], repeats=1, max_frames=60)
+    result = lnb.experiments.compare_precision(demo, speech, ["fp32"], repeats=1, max_frames=40)
     assert result.rows[0].r is not None
     assert result.rows[0].r > 0.85
 

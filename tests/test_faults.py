@@ -133,7 +133,8 @@ def scene(tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Sc
         (tmp_path / name).mkdir()
     shutil.copytree(prepared, tmp_path / "person")
     np.save(tmp_path / "short.npy", np.zeros((FRAMES, 512), np.float32))
-    np.save(tmp_path / "long.npy", np.zeros((MANY, 512), np.float32))
+    # A file of holes: nobody writes the zeros of an hour's track.
+    np.lib.format.open_memmap(tmp_path / "long.npy", "w+", np.float32, (MANY, 512))
     (tmp_path / "out" / "v.mp4").write_bytes(OLD)
     monkeypatch.delenv("LIPSYNC_NB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -357,7 +358,7 @@ def folder_in_the_way(scene: Scene) -> tuple[int, str]:
 def two_renders_to_one_folder(scene: Scene) -> tuple[int, str]:
     """Both begin when there is nothing; the slower one loses."""
     folder = scene.root / "out" / "frames"
-    slow = scene.start(scene.command(scene.long, "--max-frames", "600", out=folder))
+    slow = scene.start(scene.command(scene.long, "--max-frames", str(SOME), out=folder))
     scene.wait_for_work(slow)
     slow.send_signal(signal.SIGSTOP)
     assert scene.shell(scene.command(out=folder))[0] == 0

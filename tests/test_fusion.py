@@ -64,8 +64,17 @@ class Builder:
 
     def model(self, last: str, inputs: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
         """The network up to ``last``, which has three channels, giving pictures."""
+        model = self.float_model(last, inputs, inputs["skip"][1:])
+        with_picture_output(model)
+        onnx.checker.check_model(model)
+        return shape_inference.infer_shapes(model)
+
+    def float_model(
+        self, last: str, inputs: dict[str, tuple[int, ...]], size: tuple[int, ...]
+    ) -> onnx.ModelProto:
+        """The same giving float32, 0..1, of this height and width."""
         output = self.add("Sigmoid", [last])
-        height, width = inputs["skip"][1:]
+        height, width = size
         shapes = {**inputs, output: (3, height, width)}
         values = {
             name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
@@ -75,25 +84,32 @@ class Builder:
         graph = helper.make_graph(self.nodes, "tail", given, [values[output]], self.weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
         model.ir_version = 9
-        with_picture_output(model)
-        onnx.checker.check_model(model)
-        return shape_inference.infer_shapes(model)
+        return model
+
+
+CHANNELS = (6, 5, 12, 4, 7)
 
 
 def unet_end(
-    height: int, width: int, channels: tuple[int, ...] = (6, 5, 12, 4, 7), seed: int = 0
+    height: int, width: int, channels: tuple[int, ...] = CHANNELS, seed: int = 0
 ) -> onnx.ModelProto:
     """Upsampling, skip connection, two inverted residuals: the end of SyncTalk_2D's U-Net."""
-    low, skip, wide, narrow, middle = channels
+    low, skip, *_ = channels
     b = Builder(seed)
-    first = b.relu(b.pointwise(b.depthwise(b.add("Tanh", ["low"]), low), low, low))
+    inputs = {"low": (low, height // 2, width // 2), "skip": (skip, height, width)}
+    return b.model(end_of_unet(b, "low", "skip", channels), inputs)
+
+
+def end_of_unet(b: Builder, below: str, beside: str, channels: tuple[int, ...] = CHANNELS) -> str:
+    """These layers behind a picture of half the size and one of its size."""
+    low, skip, wide, narrow, middle = channels
+    first = b.relu(b.pointwise(b.depthwise(b.add("Tanh", [below]), low), low, low))
     up = b.twice(b.pointwise(first, low, wide, bias=False))
-    joined = b.add("Add", [b.pointwise("skip", skip, wide), up])
+    joined = b.add("Add", [b.pointwise(beside, skip, wide), up])
     z = b.pointwise(b.relu(b.depthwise(b.relu(joined), wide)), wide, narrow)
     inner = b.relu(b.depthwise(b.relu(b.pointwise(z, narrow, middle)), middle))
     last = b.add("Add", [b.pointwise(inner, middle, narrow), z])
-    inputs = {"low": (low, height // 2, width // 2), "skip": (skip, height, width)}
-    return b.model(b.pointwise(last, narrow, 3), inputs)
+    return b.pointwise(last, narrow, 3)
 
 
 def feeds(model: onnx.ModelProto, count: int, seed: int = 1) -> dict[str, np.ndarray]:

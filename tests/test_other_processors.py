@@ -10,8 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from builders import TINY_CHANNELS
-from test_fusion import assert_close, assert_fused_is_plain, open_session, unet_end
+from test_fusion import (
+    Builder,
+    assert_close,
+    assert_fused_is_plain,
+    end_of_unet,
+    open_session,
+    unet_end,
+)
 from test_generation import psnr
 from test_rewriting import float_model, quantised_model, run
 
@@ -21,7 +27,6 @@ from lipsync_nb.network.preparation import QuantizationSettings, prepare_whole
 from lipsync_nb.network.requantizing import share_concat_ranges
 from lipsync_nb.network.row_fusion.emitter import host  # noqa: F401 - for the script
 from lipsync_nb.network.row_fusion.fused_network import FusedNetwork
-from lipsync_nb.network.unet328 import generator_onnx, random_state
 
 QEMU = shutil.which("qemu-x86_64")
 # It has AVX2, and no instructions for 8-bit dot products.
@@ -44,9 +49,21 @@ def check_fused() -> None:
     assert assert_fused_is_plain(unet_end(64, 64), count=1).num_layers == 7
 
 
+def small_generator() -> bytes:
+    """A picture halved, the sound added to it, and the end of a U-Net: at 64x64, to be emulated."""
+    b = Builder(10)
+    seen = b.add("Conv", ["input", b.noise(5, 6, 3, 3, scale=0.14), b.noise(5)], pads=[1] * 4)
+    skip = b.relu(seen)
+    low = b.add("Conv", [skip, b.noise(6, 5, 3, 3, scale=0.2)], pads=[1] * 4, strides=[2, 2])
+    mixed = b.add("Add", [low, b.pointwise("audio", 8, 6)])
+    inputs = {"input": (6, 64, 64), "audio": (8, 1, 1)}
+    model = b.float_model(end_of_unet(b, b.relu(mixed), skip), inputs, (64, 64))
+    return bytes(model.SerializeToString())
+
+
 def check_generator() -> None:
     """A whole generator: its fused form, and its form in 8 bits, against ONNX Runtime in FP32."""
-    network = generator_onnx(random_state(TINY_CHANNELS)).SerializeToString()
+    network = small_generator()
     plain = prepare_whole(network)["whole.onnx"]
     given = random_feeds(plain, 1)
     expected = Session(plain, Path("plain"), provider="cpu")(given)[0]

@@ -35,8 +35,9 @@ def calibration_feeds(
         NetworkError: there are no features at all.
     """
     track = _calibration_track(folder, track, template.spec)
-    frames = np.linspace(0, len(template) - 1, CALIBRATION_FRAMES).astype(np.int64)
-    moments = np.linspace(0, len(track) - 1, CALIBRATION_FRAMES).astype(np.int64)
+    pairs = np.linspace((0, 0), (len(template) - 1, len(track) - 1), CALIBRATION_FRAMES)
+    # Of what is short, many are the same: once is enough for a range.
+    frames, moments = np.unique(pairs.astype(np.int64), axis=0).T
     batch = make_batch(template, track, moments, frames)
     return [
         {names[0]: batch.visual[i : i + 1], names[1]: batch.audio[i : i + 1]}

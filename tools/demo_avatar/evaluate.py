@@ -1,6 +1,7 @@
 """Measures the demo avatar on sentences and a voice that training never heard.
 
     python -m tools.demo_avatar.evaluate [--real SPEECH.wav] [--sheet FOLDER] [--compare int8]
+        [--generator FILE.onnx]
 
 For every held-out sentence it renders the frames with the package, measures the mouth opening from
 their pixels, and compares it with the truth (Pearson r and best lag), and the mouth region with
@@ -25,8 +26,8 @@ from lipsync_nb.types.arrays import FloatArray, ImageArray
 from lipsync_nb.types.records import SAMPLE_RATE, Box
 from lipsync_nb.types.records import SYNCTALK_328 as SPEC
 
+from .bank import draw_target, mouth_region
 from .synthesis import HELD_OUT_SENTENCES, HELD_OUT_VOICE, synthesise
-from .train_generator import draw_target, mouth_region
 
 MAX_LAG = 5
 PAUSE_DB, SPEECH_DB = -35.0, -20.0
@@ -153,8 +154,9 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="a recording of real speech")
     parser.add_argument("--sheet", type=Path, help="folder for pictures: painted above drawn")
     parser.add_argument("--compare", choices=["int8", "fp16"], help="a precision to compare")
+    parser.add_argument("--generator", type=Path, help="a network instead of the avatar's own")
     options = parser.parse_args()
-    avatar = load_avatar("demo")
+    avatar = load_avatar("demo", options.generator)
     if options.compare is not None:
         evaluate_precision(avatar, options.compare)
         return

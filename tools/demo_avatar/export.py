@@ -16,7 +16,7 @@ from lipsync_nb.network.unet328 import audio_encoder_onnx, generator_onnx
 
 from .synthesis import synthesise
 from .template import DEMO_FOLDER, DEMO_VOICE, TEMPLATE_TEXT
-from .train_audio import TRAIN_FOLDER, features_for, load_encoder
+from .train_audio import CHECKPOINT, TRAIN_FOLDER, features_for, load_encoder
 from .train_generator import WIDTHS
 
 
@@ -27,7 +27,8 @@ def arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 def trained_generator(width: str) -> UNet328:
     """The generator with its averaged weights, in evaluation mode."""
-    checkpoint = torch.load(TRAIN_FOLDER / f"generator_{width}.pt", weights_only=True)
+    file = TRAIN_FOLDER / f"generator_{width}.pt"
+    checkpoint = torch.load(file, weights_only=True, map_location="cpu")
     model = UNet328(WIDTHS[width])
     average = checkpoint["average"]
     prefix = "module."
@@ -36,11 +37,16 @@ def trained_generator(width: str) -> UNet328:
 
 
 def export(width: str) -> None:
-    """Write both networks and the features of the recording's own speech."""
+    """Write both networks and the features of the recording's own speech.
+
+    Where no encoder was trained, the one that is there stays, as do those features.
+    """
     models = DEMO_FOLDER / "models"
     models.mkdir(parents=True, exist_ok=True)
     generator = generator_onnx(arrays(trained_generator(width).state_dict()), storage="float16")
     onnx.save(generator, models / "generator.onnx")
+    if not CHECKPOINT.exists():
+        return
     encoder, _ = load_encoder()
     onnx.save(
         audio_encoder_onnx(arrays(encoder.state_dict()), storage="float16"),

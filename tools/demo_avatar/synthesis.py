@@ -1,10 +1,12 @@
 """Spoken sentences with the truth of the mouth: phonemes to mouth states, at 25 fps.
 
-python -m tools.demo_avatar.synthesis       # writes the training corpus to .train/corpus
+python -m tools.demo_avatar.synthesis [--clips 480]  # writes the training corpus to .train/corpus
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from lipsync_nb.pipeline.audio_features import FEATURE_FPS, HOP_LENGTH, num_wind
 
 from .espeak import SAMPLE_RATE, Phoneme, speak
 from .sentences import HELD_OUT_SENTENCES, training_sentences
+from .workers import worker_pool
 
 __all__ = ["HELD_OUT_SENTENCES", "HELD_OUT_VOICE", "SpokenClip", "load_corpus", "synthesise"]
 
@@ -181,21 +184,32 @@ def synthesise(text: str, voice: str, rate: int = 160, pitch: int = 50) -> Spoke
     return SpokenClip(samples, sample_track(track, num_frames(len(samples))), voice, text)
 
 
-def build_corpus(folder: Path = CORPUS_FOLDER, size: int = CORPUS_SIZE, seed: int = 0) -> None:
+def build_corpus(
+    folder: Path = CORPUS_FOLDER, size: int = CORPUS_SIZE, seed: int = 0, workers: int = 1
+) -> None:
     """Write the training clips as ``.npz``: samples int16, track float16 ``[ms, 5]``."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
+    jobs = []
     for number, text in enumerate(training_sentences(size, seed)):
         voice = f"{rng.choice(ACCENTS)}+{rng.choice(VARIANTS)}"
         rate, pitch = int(rng.integers(115, 225)), int(rng.integers(20, 85))
-        samples, track = synthesise_track(text, voice, rate, pitch)
-        np.savez(
-            folder / f"{number:04d}.npz",
-            samples=(np.clip(samples, -1, 1) * 32767).astype(np.int16),
-            track=track.astype(np.float16),
-            voice=voice,
-            text=text,
-        )
+        jobs.append((folder / f"{number:04d}.npz", text, voice, rate, pitch))
+    with worker_pool(workers) as pool:
+        for _ in pool.map(_write_clip, jobs, chunksize=8):
+            pass
+
+
+def _write_clip(job: tuple[Path, str, str, int, int]) -> None:
+    file, text, voice, rate, pitch = job
+    samples, track = synthesise_track(text, voice, rate, pitch)
+    np.savez(
+        file,
+        samples=(np.clip(samples, -1, 1) * 32767).astype(np.int16),
+        track=track.astype(np.float16),
+        voice=voice,
+        text=text,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,4 +239,8 @@ def load_corpus(folder: Path = CORPUS_FOLDER) -> list[CorpusClip]:
 
 
 if __name__ == "__main__":
-    build_corpus()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=CORPUS_SIZE)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    build_corpus(size=options.clips, workers=options.workers)

@@ -47,8 +47,6 @@ from .synthesis import (
     TRAIN_FOLDER,
     CorpusClip,
     load_corpus,
-    num_frames,
-    sample_track,
     synthesise,
 )
 
@@ -117,14 +115,19 @@ class Segment:
     row_mouth: FloatArray
 
 
+def varied(clip: CorpusClip, rng: np.random.Generator) -> CorpusClip:
+    """The clip at another speed, with silence before and after it."""
+    samples, speed = change_speed(clip.samples, rng)
+    samples, track = with_pauses(samples, sample_times(clip.track, speed), rng)
+    return CorpusClip(samples, track, clip.voice, clip.text)
+
+
 def random_segment(clip: CorpusClip, rng: np.random.Generator) -> Segment:
     """A stretch of an augmented clip, starts and ends of clips included."""
-    samples, speed = change_speed(clip.samples, rng)
-    track = sample_times(clip.track, speed)
-    samples, track = with_pauses(samples, track, rng)
-    windows = mel_windows(mel_spectrogram(augment(samples, rng)))
-    frames = num_frames(len(samples))
-    mouth = sample_track(track, frames)
+    clip = varied(clip, rng)
+    windows = mel_windows(mel_spectrogram(augment(clip.samples, rng)))
+    mouth = clip.mouth
+    frames = len(mouth)
     first = int(rng.integers(0, max(1, frames - SEGMENT_FRAMES + 1)))
     rows = np.arange(first - SPEC.rows_before, first + SEGMENT_FRAMES + SPEC.rows_after - 1)
     mask = ((rows >= 0) & (rows < frames)).astype(np.float32)
@@ -221,7 +224,8 @@ def _report_real(model: MouthReader, path: Path) -> str:
 def mouth_loss(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Smooth L1 of mouth parameters ``[..., 5]``, weighted by how much each one shows."""
     errors = functional.smooth_l1_loss(found.float(), truth, beta=0.1, reduction="none")
-    return (errors.flatten(0, -2).mean(dim=0) * torch.tensor(PARAMETER_WEIGHTS)).sum()
+    weights = torch.tensor(PARAMETER_WEIGHTS, device=errors.device)
+    return (errors.flatten(0, -2).mean(dim=0) * weights).sum()
 
 
 class Trainer:

@@ -65,7 +65,7 @@ def tab_to(page: Any, label: str) -> None:
     raise AssertionError(f"no control {label!r} is reached by the keyboard")
 
 
-def test_by_the_keyboard_alone_and_after_six_reloads(lab: Lab, folder: Path) -> None:
+def test_by_the_keyboard_alone_and_after_ten_reloads(lab: Lab, folder: Path) -> None:
     with browse() as page:
         shown = page.page
         open_notebook(page, lab, "studio.ipynb")
@@ -172,13 +172,13 @@ def cancels(shown: Any, folder: Path) -> None:
 
 
 def comes_back(page: Page) -> None:
-    """Six reloads, half of them while a render runs: what it does is seen, and pages answer."""
+    """Ten reloads, half of them while a render runs: what it does is seen, and pages answer."""
     shown = page.page
     shown.locator(f"{STUDIO} button[title^='Render the speech']").click()
     shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=60_000)
     shown.keyboard.press("Control+s")
     shown.wait_for_timeout(500)
-    for number in range(6):
+    for number in range(10):
         page.errors.clear()
         shown.reload()
         shown.wait_for_selector(STUDIO, timeout=120_000)
@@ -187,9 +187,9 @@ def comes_back(page: Page) -> None:
         shown.click(f"{STUDIO} .lipsync-pages button:text-is('Render')")
         shown.wait_for_selector(f"{STUDIO} button[title^='Render the speech']", timeout=10_000)
         assert own_errors(page) == []
-        if number < 3:
+        if number < 5:
             shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=10_000)
-        if number == 2:
+        if number == 4:
             shown.locator(f"{STUDIO} button[title^='Stop rendering']").click()
             shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=5000)
     assert shown.locator(FINISHED).is_visible()

@@ -36,7 +36,7 @@ from lipsync_nb.types.arrays import IndexArray
 from lipsync_nb.types.records import Batch, FeatureDtype
 
 from .batches import Inputs, early_moments
-from .calibration import CALIBRATION_FRAMES, calibration_feeds
+from .calibration import CALIBRATION_FORM, CALIBRATION_FRAMES, calibration_feeds
 from .feature_cache import FeatureCache
 from .feature_files import FeatureFiles
 from .feature_plan import FeatureCosts, FeaturePlan, FilesState, plan_features
@@ -193,7 +193,8 @@ class _Opener:
         if self.config.precision != "int8":
             return (self.config.precision,)
         layers, frames = self.config.int8_layers, self.owner.fingerprint
-        return ("int8", layers, weight_bits(), frames, CALIBRATION_FRAMES, self.file.spec)
+        form = CALIBRATION_FORM, CALIBRATION_FRAMES
+        return ("int8", layers, weight_bits(), frames, *form, self.file.spec)
 
     def _settings(self, names: Sequence[str]) -> QuantizationSettings:
         """How the network computes, and what it is calibrated on."""

@@ -17,7 +17,7 @@ from lipsync_nb.network.unet328 import audio_encoder_onnx, generator_onnx
 from .synthesis import synthesise
 from .template import DEMO_FOLDER, DEMO_VOICE, TEMPLATE_TEXT
 from .train_audio import CHECKPOINT, TRAIN_FOLDER, features_for, load_encoder
-from .train_generator import WIDTHS
+from .train_generator import WIDTHS, kept_generator
 
 
 def arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def export(width: str) -> None:
     models = DEMO_FOLDER / "models"
     models.mkdir(parents=True, exist_ok=True)
     generator = generator_onnx(arrays(trained_generator(width).state_dict()), storage="float16")
-    onnx.save(generator, models / "generator.onnx")
+    onnx.save(generator, kept_generator(width))
     if not CHECKPOINT.exists():
         return
     encoder, _ = load_encoder()

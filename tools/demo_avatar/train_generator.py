@@ -49,7 +49,7 @@ AUDIO_LEARNING_RATE = 0.1
 BRANCH_PART, BRANCH_MOMENTS = 0.06, 8
 REPORT_SECONDS = 120.0
 KEPT_ENCODER = DEMO_FOLDER / "models" / "audio_encoder.onnx"
-KEPT_GENERATOR = DEMO_FOLDER / "models" / "generator.onnx"
+KEPT_GENERATORS = {"mobile": "generator.onnx", "full": "generator_full.onnx"}
 BATCH_SIZES = {"cpu": 8, "cuda": 64}
 
 
@@ -62,11 +62,16 @@ def picture_loss(output: torch.Tensor, target: torch.Tensor, weight: torch.Tenso
     return loss + EDGE_WEIGHT * (across.mean() + down.mean())
 
 
+def kept_generator(width: str) -> Path:
+    """The file of the demo avatar's network of this width."""
+    return DEMO_FOLDER / "models" / KEPT_GENERATORS[width]
+
+
 class Trainer:
     """The generator with its optimiser, averaged weights and checkpoint file."""
 
     def __init__(self, width: str, learning_rate: float, device: torch.device) -> None:
-        self.file = TRAIN_FOLDER / f"generator_{width}.pt"
+        self.width, self.file = width, TRAIN_FOLDER / f"generator_{width}.pt"
         self.device = device
         self.model = UNet328(WIDTHS[width]).to(device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
@@ -94,7 +99,7 @@ class Trainer:
 
     def start_from_kept(self) -> None:
         """Go on from the weights in ``data/demo/models``; only with frozen norms."""
-        load_kept(self.model, KEPT_GENERATOR)
+        load_kept(self.model, kept_generator(self.width))
         self.average.module.load_state_dict(self.model.state_dict())
 
     def save(self) -> None:

@@ -84,14 +84,20 @@ def _is_worth_giving() -> bool:
     To give takes tens of milliseconds, and what comes next has to ask for the pages again.
     """
     held = _held_bytes(Path("/"))
-    return held is not None and held - _after_last[0] >= _WORTH_GIVING_BYTES
+    if held is None:
+        return False
+    _after_last[0] = min(_after_last[0], held)
+    return held - _after_last[0] >= _WORTH_GIVING_BYTES
 
 
 def _held_bytes(root: Path) -> int | None:
-    """Resident memory of this process; None where the system does not tell it."""
+    """Resident memory of this process, less what is mapped from files: those come and go.
+
+    None where the system does not tell it. Format: ``statm`` of proc(5).
+    """
     with suppress(AttributeError, OSError, ValueError, IndexError):
-        pages = int(_under(root, _OWN_PAGES).read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        texts = _under(root, _OWN_PAGES).read_text(encoding="ascii").split()
+        return (int(texts[1]) - int(texts[2])) * os.sysconf("SC_PAGE_SIZE")
     return None
 
 

@@ -198,7 +198,7 @@ def comes_back(page: Page) -> None:
 def ends_after_a_reload(page: Page, folder: Path) -> None:
     """What runs when the page is loaded again shows its result there."""
     shown = page.page
-    shown.locator(f"{STUDIO} input[placeholder^='a sound file']").fill(str(folder / "medium.npy"))
+    shown.locator(f"{STUDIO} input[placeholder^='sound, video']").fill(str(folder / "medium.npy"))
     shown.locator(f"{STUDIO} button[title^='Render the speech']").click()
     shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=60_000)
     shown.reload()

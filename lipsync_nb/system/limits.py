@@ -104,9 +104,9 @@ def _held_bytes(root: Path) -> int | None:
 def share_arenas() -> None:
     """Have glibc keep no more arenas of freed memory than there are cores, two at the least.
 
-    Its default, eight a core, leaves holes in each: after three runs of the quickstart in one
-    process it held 15 % more than after the first, with this 3 to 5 % less. What
-    ``MALLOC_ARENA_MAX`` says stays.
+    Its default, eight a core, leaves holes in each: on an AMD EPYC three runs of the quickstart in
+    one process held 15 % more than the first, with this 3 to 5 % less. What ``MALLOC_ARENA_MAX``
+    says stays. It is not all: on an Intel Xeon the third run in a browser held 27 % more.
     """
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError, OSError, TypeError):

@@ -1,12 +1,14 @@
 """A drawn head that moves, with its box, for what follows faces."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from lipsync_nb.types.arrays import ImageArray
+from lipsync_nb.widgets.face_square import FaceSquare
 
 
 def clip_of(folder: Path, pictures: list[ImageArray]) -> Path:
@@ -41,6 +43,11 @@ def square_at(index: int, shift: float = 0.0) -> np.ndarray:
     """The box of the drawn head: from side to side, down from the nose's bridge."""
     x, y, r = head_at(index, shift)
     return np.array([x - r, y - 0.1 * r, x + r, y + 1.9 * r])
+
+
+def draw_on(square: FaceSquare, box: Sequence[float] | np.ndarray) -> None:
+    """As the page tells of a square that was drawn."""
+    square.drawn = [*(round(float(value)) for value in box), square.answered + 1]
 
 
 def _head(picture: np.ndarray, x: float, y: float, r: float, index: int) -> ImageArray:

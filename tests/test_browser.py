@@ -12,7 +12,7 @@ from notebook_runs import read_notebook
 from reopening import plays
 
 import lipsync_nb as lnb
-from tools.benchmarks.live import choose
+from tools.benchmarks.live import choose, write_notebook
 from tools.lab import Lab, Page, browse, chromium, open_notebook, run_all, serve
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +160,39 @@ def test_a_square_drawn_by_hand_becomes_an_avatar(lab: Lab, folder: Path) -> Non
     avatar = lnb.load_avatar(folder / "drawn")
     found = np.array([box.corners for box in avatar.boxes])
     assert np.abs(found - [square_at(i) for i in range(12)]).max() < 6
+
+
+SLOW_CELL = """import time, ipywidgets, numpy as np
+from lipsync_nb.widgets.face_square import FaceSquare
+said, image = ipywidgets.HTML(), np.full((240, 320, 3), 90, np.uint8)
+def drawn(box):
+    time.sleep(1)
+    square.show(image, box, True)
+    said.value += f"drawn {box};"
+square = FaceSquare(drawn)
+square.show(image, None)
+ipywidgets.VBox([square, said])"""
+
+
+def test_a_busy_kernel_does_not_move_a_square_back(lab: Lab, folder: Path) -> None:
+    """It tells late what became of a square, and the page goes on from the one drawn since."""
+    write_notebook(folder / "slow.ipynb", SLOW_CELL)
+    with browse() as page:
+        open_notebook(page, lab, "slow.ipynb")
+        run_all(page)
+        shown = page.page
+        picture = shown.locator(f"{SQUARE} img")
+        picture.wait_for(state="visible", timeout=30_000)
+        area = picture.bounding_box()
+        assert area is not None
+        left, top = area["x"], area["y"]
+        drag(page, (left + 20, top + 20), (40, 40))
+        drag(page, (left + 40, top + 40), (100, 50))
+        shown.wait_for_selector("text=drawn (20, 20, 60, 60)", timeout=30_000)
+        # By the handle of the square as it was moved, while the kernel is busy with that.
+        drag(page, (left + 160, top + 110), (30, 30))
+        shown.wait_for_selector("text=drawn (120, 70, 190, 140)", timeout=30_000)
+        assert own_errors(page) == []
 
 
 def drag(page: Page, start: tuple[float, float], by: tuple[float, float]) -> None:

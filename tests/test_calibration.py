@@ -7,6 +7,7 @@ import pytest
 
 import lipsync_nb as lnb
 from lipsync_nb.pipeline.calibration import calibration_feeds, unlike_moments
+from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.types.records import SYNCTALK_328
 
 NAMES = ("input", "audio")
@@ -57,6 +58,7 @@ def test_the_form_is_part_of_the_key(
     def kept() -> set[Path]:
         avatar.forget()
         list(lnb.iter_frames(avatar, speech, config))
+        wait_for_background()
         return set(tmp_path.rglob("*.onnx"))
 
     first = kept()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from builders import landmarks_of, tiny_networks, tone_speech, write_video
-from drawn_faces import clip_of, face_clip, nobody, square_at
+from drawn_faces import clip_of, draw_on, face_clip, nobody, square_at
 from videos import COUNT, ORIENTATIONS, number_in, numbered_pictures, set_matrix, write_coded
 
 import lipsync_nb as lnb
@@ -476,8 +476,7 @@ def test_panel_draws_tracks_corrects_and_prepares(tmp_path: Path) -> None:
     assert panel.frame.max == 19
     assert panel.track.disabled
     assert panel.prepare.disabled
-    # What the page sends when a square was drawn.
-    panel.square.drawn = [round(value) for value in square_at(0)]
+    draw_on(panel.square, square_at(0))
     assert panel.square.box == [round(value) for value in square_at(0)]
     assert panel.square.is_drawn
     panel.track.click()
@@ -487,7 +486,7 @@ def test_panel_draws_tracks_corrects_and_prepares(tmp_path: Path) -> None:
     assert not panel.square.is_drawn
     assert np.abs(np.array(panel.square.box) - square_at(15)).max() < 4
     corrected = (square_at(15) + np.array([8, 0, 8, 0])).round().astype(int).tolist()
-    panel.square.drawn = corrected
+    draw_on(panel.square, corrected)
     panel.track.click()
     assert panel.wait(60)
     assert not (tmp_path / "out").exists()

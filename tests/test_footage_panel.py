@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_faces import clip_of, face_clip, square_at
+from drawn_faces import clip_of, draw_on, face_clip, square_at
 from test_face_networks import needs_networks, two_faces
 
 import lipsync_nb as lnb
@@ -115,7 +115,7 @@ def test_networks_are_named_by_their_files(
 def followed(tmp_path: Path, count: int = 12) -> lnb.widgets.FootagePanel:
     """Footage whose face was followed from a square on its first frame."""
     panel = opened(clip_of(tmp_path / "clip", face_clip(count)), tmp_path / "out")
-    panel.square.drawn = whole(square_at(0))
+    draw_on(panel.square, square_at(0))
     panel.track.click()
     assert panel.wait(60)
     assert not panel.prepare.disabled
@@ -129,7 +129,7 @@ def whole(square: np.ndarray) -> list[int]:
 def test_a_square_that_is_not_followed_yet_is_not_left_out(tmp_path: Path) -> None:
     panel = followed(tmp_path)
     panel.frame.value = 6
-    panel.square.drawn = whole(square_at(6) + np.array([8, 0, 8, 0]))
+    draw_on(panel.square, square_at(6) + np.array([8, 0, 8, 0]))
     assert panel.prepare.disabled
     assert "Frame 6 has another square. Track again" in panel.message.value
     # What was followed is still shown where it is not corrected.
@@ -197,7 +197,7 @@ def test_what_goes_wrong_after_preparing_is_told_and_locks_nothing(tmp_path: Pat
     panel = lnb.widgets.FootagePanel(clip, tmp_path / "out", fail)
     panel.load.click()
     assert panel.wait(30)
-    panel.square.drawn = whole(square_at(0))
+    draw_on(panel.square, square_at(0))
     panel.track.click()
     assert panel.wait(60)
     panel.prepare.click()
@@ -214,7 +214,7 @@ def test_a_frame_that_cannot_be_shown_is_told(tmp_path: Path) -> None:
     pictures = face_clip(3)
     pictures[1] = pictures[1][:200]
     panel = opened(clip_of(tmp_path / "clip", pictures), tmp_path / "out")
-    panel.square.drawn = whole(square_at(0))
+    draw_on(panel.square, square_at(0))
     panel.frame.value = 1
     assert "shot 1.png: is 320x200, expected 320x240" in panel.message.value
     assert (bytes(panel.square.picture), panel.square.box) == (b"", [])
@@ -234,14 +234,14 @@ def test_the_face_found_after_a_drawn_square_is_the_one_that_is_shown(
 ) -> None:
     panel, (_, large, small) = of_two, two_faces()
     square = [round(small[0]) - 20, round(small[1]) - 5, round(small[0]) + 20, round(small[1]) + 35]
-    panel.square.drawn = square
+    draw_on(panel.square, square)
     assert panel.square.is_drawn
     panel.find.click()
     assert panel.wait(60)
     assert abs(middle(panel) - large[0]) < 20
     assert not panel.square.is_drawn
     assert not panel.prepare.disabled
-    panel.square.drawn = square
+    draw_on(panel.square, square)
     assert panel.square.is_drawn
     assert panel.prepare.disabled
 

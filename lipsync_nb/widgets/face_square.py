@@ -37,7 +37,9 @@ class FaceSquare(anywidget.AnyWidget):
     height = traitlets.Int(1).tag(sync=True)
     box: traitlets.List[float] = traitlets.List().tag(sync=True)
     is_drawn = traitlets.Bool(False).tag(sync=True)
+    # A square of the page and its number; it is answered once what became of it is shown.
     drawn: traitlets.List[float] = traitlets.List().tag(sync=True)
+    answered = traitlets.Int(0).tag(sync=True)
     outlines: traitlets.List[list[list[float]]] = traitlets.List().tag(sync=True)
     chosen = traitlets.Int(-1).tag(sync=True)
     clicked: traitlets.List[float] = traitlets.List().tag(sync=True)
@@ -84,8 +86,9 @@ class FaceSquare(anywidget.AnyWidget):
                 self._on_click(*point)
 
     def _on_change(self, change: dict[str, Any]) -> None:
-        # The same square may be drawn again, on another frame.
-        drawn = tuple(int(value) for value in change["new"])
-        if len(drawn) == 4 and self._on_draw is not None:
-            self.drawn = []
-            self._on_draw(drawn)
+        *drawn, number = (int(value) for value in change["new"])
+        with self.hold_sync():
+            self.box = drawn
+            if self._on_draw is not None:
+                self._on_draw(tuple(drawn))
+            self.answered = number

@@ -49,8 +49,8 @@ function render({ model, el }) {
   let url = "";
   let box = [];
   let drag = null;
-  // Squares that the kernel was sent, and has not shown yet.
-  let sent = [];
+  // The number of the last square that the kernel was sent.
+  let last = model.get("answered");
 
   function showPicture() {
     const bytes = model.get("picture");
@@ -77,12 +77,9 @@ function render({ model, el }) {
   }
 
   function fromModel() {
-    const shown = model.get("box");
-    const place = sent.findIndex((drawn) => String(drawn) === String(shown));
     // A busy kernel shows a square after the next one was drawn: that one stays.
-    sent = place < 0 ? [] : sent.slice(place + 1);
-    if (drag || sent.length) return;
-    box = [...shown];
+    if (drag || model.get("answered") < last) return;
+    box = [...model.get("box")];
     showBox();
   }
 
@@ -133,8 +130,9 @@ function render({ model, el }) {
     box = [left, top, left + side, top + side];
     showBox();
     if (send) {
-      sent.push([...box]);
-      model.set("drawn", [...box]);
+      // Another view of this picture may have drawn since.
+      last = Math.max(last, model.get("answered"), model.get("drawn")[4] ?? 0) + 1;
+      model.set("drawn", [...box, last]);
       model.save_changes();
     }
   }
@@ -194,7 +192,7 @@ function render({ model, el }) {
   stage.addEventListener("pointercancel", end);
   stage.addEventListener("keydown", press);
   model.on("change:picture", showPicture);
-  model.on("change:box change:is_drawn", fromModel);
+  model.on("change:box change:is_drawn change:answered", fromModel);
   model.on("change:outlines change:chosen change:width change:height", showFaces);
   showPicture();
   showFaces();

@@ -66,9 +66,9 @@ def test_this_machine_has_some() -> None:
 
 ARENAS = """
 import ctypes, re, sys, threading
-from lipsync_nb.system.limits import share_arenas
-if sys.argv[1] == "shared":
-    share_arenas()
+from lipsync_nb.system.limits import bound_arenas
+if sys.argv[1] == "bound":
+    bound_arenas()
 libc, barrier = ctypes.CDLL(None), threading.Barrier(24)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
 def hold():
@@ -92,5 +92,49 @@ def test_threads_share_arenas_as_many_as_cores(tmp_path: Path) -> None:
         return int(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
 
     most = max(2, available_cores())
-    assert count("shared") <= most < count("as usual")
-    assert count("shared", MALLOC_ARENA_MAX=str(most + 3)) > most
+    assert count("bound") <= most < count("as usual")
+    assert count("bound", MALLOC_ARENA_MAX=str(most + 3)) > most
+
+
+ENDS = """
+import ctypes, os, sys, threading
+from lipsync_nb.system.limits import bound_arenas, give_back_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+if sys.argv[1] == "bound":
+    bound_arenas()
+# What is learned from a large block that is freed.
+libc.free(libc.malloc(ctypes.c_size_t(30 << 20)))
+freed, barrier = threading.Event(), threading.Barrier(3)
+def hold():
+    blocks = [libc.malloc(ctypes.c_size_t(1 << 20)) for _ in range(40)]
+    for block in blocks:
+        ctypes.memset(block, 1, 1 << 20)
+    for block in reversed(blocks):
+        libc.free(block)
+    barrier.wait()
+    freed.wait()
+threads = [threading.Thread(target=hold) for _ in range(2)]
+for thread in threads: thread.start()
+barrier.wait()
+give_back_memory()
+print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+freed.set()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="made for glibc")
+def test_what_threads_free_is_given_back() -> None:
+    """By glibc's own rule two threads would keep 40 MB each."""
+
+    def resident(how: str, **told: str) -> int:
+        command = [sys.executable, "-c", ENDS, how]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | told
+        return int(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+
+    usual = resident("as usual")
+    assert resident("bound") < usual - 60_000_000
+    told = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+    told["MALLOC_ARENA_MAX"] = "16"
+    assert resident("bound", **told) > usual - 20_000_000

@@ -31,10 +31,15 @@ class Rich:
         return {"text/plain": self._plain_text(), "text/html": self.to_html()}
 
     def to_html(self) -> str:
-        """What a notebook shows: HTML that stands alone, without a live kernel."""
+        """What a notebook shows: HTML in ASCII that stands alone, without a live kernel.
+
+        IPython keeps what was shown for as long as the kernel lives. A single character beyond
+        Latin-1 would have Python keep two or four bytes for each of a video's.
+        """
         if _displays is None:
             raise RuntimeError("the package lipsync_nb was not imported as a whole.")
-        return str(_displays(self._display).html_of(self))
+        html = str(_displays(self._display).html_of(self))
+        return html.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
     def _plain_text(self) -> str:
         return str(self)

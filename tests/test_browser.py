@@ -68,7 +68,7 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
             arg=[f"{STUDIO} img.widget-image", first],
         )
         cancel.click()
-        shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=1000)
+        shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=30_000)
         assert not (folder / "studio.mp4").exists()
 
         choose(page, "baseline", "engine")

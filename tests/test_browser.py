@@ -86,9 +86,9 @@ def test_quickstart_by_hand(lab: Lab, folder: Path) -> None:
         shown.locator(f"{STUDIO} button[title^='Look at frames']:visible").click()
         shown.wait_for_selector(f"{STUDIO} >> text=It has what it needs to talk", timeout=60_000)
         open_tab(page, "Timing")
-        shown.wait_for_selector(f"{STUDIO} img.chart[alt*='inference']", timeout=10_000)
+        shown.wait_for_selector(f"{STUDIO} img.chart[alt*='inference']", timeout=30_000)
         open_tab(page, "Frame trace")
-        shown.wait_for_selector(f"{STUDIO} >> text=prediction of the network", timeout=10_000)
+        shown.wait_for_selector(f"{STUDIO} >> text=prediction of the network", timeout=30_000)
         runs_again(page)
         assert own_errors(page) == []
         assert page.outside == []
@@ -99,8 +99,8 @@ def runs_again(page: Page) -> None:
     shown = page.page
     shown.locator(f".jp-CodeCell:has({STUDIO}) .jp-InputArea-editor").click()
     shown.keyboard.press("Control+Enter")
-    shown.wait_for_selector(FINISHED, state="detached", timeout=10_000)
-    shown.wait_for_selector(f"{STUDIO} >> text=the video appears here", timeout=10_000)
+    shown.wait_for_selector(FINISHED, state="detached", timeout=30_000)
+    shown.wait_for_selector(f"{STUDIO} >> text=the video appears here", timeout=30_000)
     assert shown.locator(STUDIO).count() == 1
 
 

@@ -50,7 +50,7 @@ def run_is_played(page: Page) -> None:
     assert seen["seconds"] > 0.5
     plays(shown, FINISHED)
     shown.click(f"{STUDIO} .lipsync-pages button:text-is('Timing')")
-    shown.wait_for_selector(f"{STUDIO} >> text=Which worker was busy when", timeout=10_000)
+    shown.wait_for_selector(f"{STUDIO} >> text=Which worker was busy when", timeout=30_000)
     assert shown.locator(STUDIO).count() == 1
     assert shown.locator("text=Error displaying widget").count() == 0
     # The picture for those who have no kernel stands back.
@@ -84,8 +84,8 @@ def runs_all(shown: Any) -> None:
     from playwright.sync_api import TimeoutError as NotInTime
 
     with contextlib.suppress(NotInTime):
-        shown.click(".lm-MenuBar-itemLabel:text-is('Run')", timeout=5000)
-        shown.click(".lm-Menu-itemLabel:text-is('Run All Cells')", timeout=5000)
+        shown.click(".lm-MenuBar-itemLabel:text-is('Run')", timeout=30_000)
+        shown.click(".lm-Menu-itemLabel:text-is('Run All Cells')", timeout=30_000)
 
 
 @needs("notebook")

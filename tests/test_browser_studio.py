@@ -113,7 +113,7 @@ def scrubs(shown: Any) -> None:
     tab_to(shown, "frame")
     for _ in range(7):
         shown.keyboard.press("ArrowRight")
-    shown.wait_for_selector(f"{STEP}[data-frame='7'][data-shown=still]", timeout=10_000)
+    shown.wait_for_selector(f"{STEP}[data-frame='7'][data-shown=still]", timeout=30_000)
     plays_in_step(shown)
 
 
@@ -130,8 +130,8 @@ def plays_in_step(shown: Any) -> None:
     assert found[0] == found[1]
     assert found[2] == "clip"
     last = shown.locator(f"{STEP} input").get_attribute("max")
-    shown.wait_for_selector(f"{STEP}[data-state=still][data-frame='{last}']", timeout=10_000)
-    shown.wait_for_selector(f"{STEP}[data-shown=still]", timeout=10_000)
+    shown.wait_for_selector(f"{STEP}[data-state=still][data-frame='{last}']", timeout=30_000)
+    shown.wait_for_selector(f"{STEP}[data-shown=still]", timeout=30_000)
     assert picture_differs(shown, "original")
 
 
@@ -166,7 +166,7 @@ def cancels(shown: Any, folder: Path) -> None:
     shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=60_000)
     tab_to(shown, "Cancel")
     shown.keyboard.press("Enter")
-    shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=5000)
+    shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=30_000)
     assert shown.locator(FINISHED).is_visible()
     assert shown.locator(f"{STUDIO} >> text=/FPS so far/").count() == 0
 
@@ -183,15 +183,15 @@ def comes_back(page: Page) -> None:
         shown.reload()
         shown.wait_for_selector(STUDIO, timeout=120_000)
         shown.click(f"{STUDIO} .lipsync-pages button:text-is('Timing')")
-        shown.wait_for_selector(f"{STUDIO} >> text=Which worker was busy when", timeout=10_000)
+        shown.wait_for_selector(f"{STUDIO} >> text=Which worker was busy when", timeout=30_000)
         shown.click(f"{STUDIO} .lipsync-pages button:text-is('Render')")
-        shown.wait_for_selector(f"{STUDIO} button[title^='Render the speech']", timeout=10_000)
+        shown.wait_for_selector(f"{STUDIO} button[title^='Render the speech']", timeout=30_000)
         assert own_errors(page) == []
         if number < 5:
-            shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=10_000)
+            shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=30_000)
         if number == 4:
             shown.locator(f"{STUDIO} button[title^='Stop rendering']").click()
-            shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=5000)
+            shown.wait_for_selector(f"{STUDIO} >> text=nothing was written", timeout=30_000)
     assert shown.locator(FINISHED).is_visible()
 
 

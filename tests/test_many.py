@@ -14,6 +14,7 @@ from pathlib import Path
 import joblib
 import pytest
 from builders import tone_speech, write_synctalk_avatar
+from filelock import FileLock
 
 import lipsync_nb as lnb
 from lipsync_nb.__main__ import main
@@ -172,6 +173,27 @@ def test_a_line_cut_off_spoils_no_later_one(tmp_path: Path) -> None:
     assert entry is not None
     assert (entry.out, entry.fingerprint) == ("b.mp4", "f")
     assert manifest.last(tmp_path / "a.mp4") is None
+
+
+def test_who_stands_still_in_the_middle_of_a_line_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipsync_nb.many.manifest._LOCK_SECONDS", 0.1)
+    path = tmp_path / "m.jsonl"
+    with FileLock(f"{path}.lock"), path.open("ab", buffering=0) as file:
+        file.write(b'{"out": "a.mp4", "outco')
+        Manifest(path).add(Entry(str(tmp_path / "b.mp4"), "rendered", "f"))
+        # It was still; it goes on.
+        Manifest(path).add(Entry(str(tmp_path / "c.mp4"), "started", "f"))
+        file.write(b'me": "started"}\n')
+    manifest = Manifest(path)
+    manifest.read()
+    assert [manifest.last(tmp_path / f"{name}.mp4") is None for name in "abc"] == [
+        True,
+        False,
+        False,
+    ]
+    assert manifest.num_unreadable == 2
 
 
 def test_two_batches_make_each_clip_once(folder: Path) -> None:

@@ -254,8 +254,10 @@ def test_a_machine_that_stands_still_for_a_while(
         wait_for(lambda: started(folder, "1.mp4"))
         asleep.append(started(folder, "1.mp4")[0])
         os.kill(asleep[0], signal.SIGSTOP)
-        wait_for(lambda: len(list((folder / "out").glob("[0-9].mp4"))) >= 3)
-        os.kill(asleep[0], signal.SIGCONT)
+        try:
+            wait_for(lambda: len(list((folder / "out").glob("[0-9].mp4"))) >= 3)
+        finally:
+            os.kill(asleep[0], signal.SIGCONT)
 
     thread = threading.Thread(target=stand_still)
     thread.start()

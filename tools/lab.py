@@ -114,8 +114,17 @@ def _program(
             _wait_for(lab, server, home / "server.log")
             yield lab
         finally:
-            server.terminate()
-            server.wait(30)
+            _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        # Its kernels are stopped by then; at times a thread of AnyIO's is left that never ends.
+        server.kill()
+        server.wait()
 
 
 def _write_settings(folder: Path, dark: bool) -> None:

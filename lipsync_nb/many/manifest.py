@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from lipsync_nb.system.outputs import cannot_write, check_output_file
 
 MANIFEST_FILE = "manifest.jsonl"
 LONGEST_LINE = 100_000
+_LOCK_SECONDS = 5.0
 Outcome = Literal["started", "rendered", "failed"]
 
 
@@ -159,23 +160,39 @@ class Manifest:
     def add(self, entry: Entry) -> Entry:
         """Add a line, which is on the disk when this returns; gives it as it is written.
 
+        Who writes at the same time is waited for, but not for longer than five seconds: a machine
+        that stands still in the middle of it does not stop the others.
+
         Raises:
             OutputError: it cannot be written.
         """
         entry = stamped(replace(entry, out=self.name_of(entry.out)))
         line = json.dumps(asdict(entry)).encode() + b"\n"
         try:
-            with FileLock(f"{self.path}.lock"), open(self.path, "a+b") as file:
+            with self._alone() as is_alone, open(self.path, "a+b") as file:
                 # A line that was cut off ends here, else this one would be lost with it.
                 if file.seek(0, os.SEEK_END):
                     file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else b"\n" + line
+                    is_begun = file.read(1) != b"\n" or not is_alone
+                    line = b"\n" + line if is_begun else line
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise cannot_write(self.path, error) from error
         return entry
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Entered while a line is written; tells whether nobody else does so."""
+        lock = FileLock(f"{self.path}.lock", is_singleton=False)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock.acquire(timeout=_LOCK_SECONDS))
+            except Timeout:
+                yield False
+            else:
+                yield True
 
     @contextmanager
     def claimed(self, out: str | Path, wait_seconds: float = 0) -> Iterator[bool]:

@@ -88,7 +88,7 @@ class FaceSquare(anywidget.AnyWidget):
     def _on_change(self, change: dict[str, Any]) -> None:
         *drawn, number = (int(value) for value in change["new"])
         with self.hold_sync():
-            self.box = drawn
+            self.box = list[float](drawn)
             if self._on_draw is not None:
                 self._on_draw(tuple(drawn))
             self.answered = number

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import tone_speech, write_synctalk_avatar
+from test_many import wait_for
 
 from tools.benchmarks.live import STUDIO, write_notebook
 from tools.lab import Lab, Page, browse, chromium, open_notebook, run_all, serve
@@ -77,7 +78,7 @@ def test_by_the_keyboard_alone_and_after_ten_reloads(lab: Lab, folder: Path) -> 
         cells = shown.locator(".jp-CodeCell").count()
         cancels(shown, folder)
         assert cells == 1 == shown.locator(".jp-CodeCell").count()
-        comes_back(page)
+        comes_back(page, folder)
         ends_after_a_reload(page, folder)
         assert own_errors(page) == []
         assert page.outside == []
@@ -171,13 +172,13 @@ def cancels(shown: Any, folder: Path) -> None:
     assert shown.locator(f"{STUDIO} >> text=/FPS so far/").count() == 0
 
 
-def comes_back(page: Page) -> None:
+def comes_back(page: Page, folder: Path) -> None:
     """Ten reloads, half of them while a render runs: what it does is seen, and pages answer."""
     shown = page.page
     shown.locator(f"{STUDIO} button[title^='Render the speech']").click()
     shown.wait_for_selector(f"{STUDIO} >> text=/FPS so far/", timeout=60_000)
     shown.keyboard.press("Control+s")
-    shown.wait_for_timeout(500)
+    wait_for(lambda: "widget-view" in (folder / "studio.ipynb").read_text(encoding="utf-8"))
     for number in range(10):
         page.errors.clear()
         shown.reload()

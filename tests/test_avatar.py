@@ -79,6 +79,12 @@ def test_one_picture_with_its_landmarks(tmp_path: Path, synctalk_folder: Path) -
     assert (avatar.name, len(avatar.template)) == ("face", 1)
 
 
+def test_a_file_of_text_is_no_avatar(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(AvatarError, match=r"notes\.txt: not decodable as video"):
+        load_avatar(tmp_path / "notes.txt")
+
+
 def test_networks_can_be_overridden(synctalk_folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     shutil.copy(synctalk_folder / "models" / "generator.onnx", other)

@@ -355,6 +355,7 @@ def broken(kind: str, folder: Path) -> tuple[Path, dict[str, object]]:
             np.save(folder / "clip.npy", np.array([96, 0]) + points * (-1, 1))
     if kind == "inside":
         return folder, {}
+    (folder / "notes.txt").write_text("hello")
     if kind == "no pictures":
         (folder / "empty").mkdir()
         return folder / "empty", {}
@@ -367,6 +368,7 @@ def broken(kind: str, folder: Path) -> tuple[Path, dict[str, object]]:
         "missing": {"missing": "drop"},
         "quality": {"quality": 101},
         "no network": {"generator": folder / "none.onnx", "box": SQUARE},
+        "text as a network": {"generator": folder / "notes.txt", "box": SQUARE},
         "no landmarks": {"boxes": "landmarks"},
         "two ways": {"boxes": "landmarks", "face_at": (9, 9)},
         "two ways drawn": {"landmarks": folder / "clip.npy", "box": SQUARE},
@@ -391,6 +393,7 @@ BROKEN = {
     "missing": "missing='drop', expected 'bridge' or 'keep'",
     "quality": "quality=101, expected 1 to 100",
     "no network": "no such network",
+    "text as a network": "notes.txt: not a usable ONNX network",
     "no landmarks": "found no landmarks beside it",
     "several arrays": "clip.npy: not readable as landmarks (",
     "mirrored": "pixels wide, expected landmarks in pixels",

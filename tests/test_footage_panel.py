@@ -75,6 +75,7 @@ def test_what_was_found_is_said_in_words(of_two: lnb.widgets.FootagePanel, what:
     assert panel.wait(60)
     said = {"bridge": "4 (1 frame) have a box", "keep": "4 (1 frame) stay as they were recorded"}
     assert said[what] in panel.message.value
+    assert "no networks yet: put them there as models/generator.onnx" in panel.message.value
     avatar = lnb.load_avatar(panel.out.value)
     assert len(avatar) == 8
 

@@ -115,6 +115,7 @@ def test_the_code_and_the_inspection_are_of_the_avatar_that_was_given(
     assert np.array_equal(first, again)
     studio.inspection.start()
     assert studio.inspection.wait(60)
+    assert "Settings: " in studio.inspection._message.value
     assert [p for p in studio.inspection.result.problems if p.topic == "network"] == []
     studio.close()
 

@@ -141,6 +141,7 @@ def test_run_right_after_cancel(synctalk_folder: Path, speech_file: Path, tmp_pa
     [
         ("nowhere", None, "nowhere: no such avatar folder."),
         (None, "nothing.wav", "nothing.wav: no such speech file."),
+        (None, " ", "found no path, expected that of a speech."),
     ],
 )
 def test_errors_are_one_sentence_in_the_panel(

@@ -84,9 +84,11 @@ def load_avatar(
     known, unknown = spec_for(spec, network)
     try:
         source = find_frames(root, wanted, Fraction(known.fps))
+        # A file that is no video says so here, before face boxes are looked for.
+        notes = source.notes
         found = find_boxes(root, source, boxes, box, known)
         unpainted = unpainted_beside(root, source)
-        notes = (*source.notes, *found.notes)
+        notes = (*notes, *found.notes)
     except AvatarError as error:
         raise named(root, error) from error
     for note in notes:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Add ``batch`` to a parser's commands."""
-    batch = commands.add_parser("batch", help="render a table of clips")
+    usage = "%(prog)s [options] jobs"
+    batch = commands.add_parser("batch", help="render a table of clips", usage=usage)
     batch.add_argument(
         "jobs", help="CSV or JSON Lines with avatar, speech, out, and any option of a render"
     )

@@ -31,8 +31,10 @@ def add_commands(commands: Any) -> None:
 
 def _add_boxes(group: Any) -> None:
     group.add_argument(
-        "--boxes", default="auto", choices=["auto", "landmarks", "network", "square"]
-    )
+        "--boxes", default="auto", choices=["auto", "landmarks", "network", "square"],
+        help="what they come from; auto: a square where one is drawn, else landmarks beside the "
+        "footage, else the face network (default: auto)",
+    )  # fmt: skip
     group.add_argument("--landmarks", help=".npy or .lms file, or a folder of .lms files")
     group.add_argument(
         "--face-network", action="append", default=[], metavar="FILE",
@@ -50,8 +52,15 @@ def _add_boxes(group: Any) -> None:
     group.add_argument(
         "--box-rule", default="square", choices=["square", "outline"], help="outline: for Wav2Lip"
     )
-    group.add_argument("--missing", default="bridge", choices=["bridge", "keep"])
-    group.add_argument("--smoothing-seconds", type=float, default=0.06, metavar="S")
+    group.add_argument(
+        "--missing", default="bridge", choices=["bridge", "keep"],
+        help="frames without a face: a box between their neighbours', or as they were recorded "
+        "(default: bridge)",
+    )  # fmt: skip
+    group.add_argument(
+        "--smoothing-seconds", type=float, default=0.06, metavar="S",
+        help="how far boxes are smoothed; 0: not at all (default: 0.06)",
+    )  # fmt: skip
 
 
 def _keyframe(text: str) -> tuple[int, tuple[float, ...]]:

@@ -29,7 +29,8 @@ FPS_HELP = (
 
 def add_commands(commands: Any) -> None:
     """Add ``render`` and ``demo`` to a parser's commands."""
-    render = commands.add_parser("render", help="render a speech on an avatar")
+    usage = "%(prog)s [options] avatar speech out"
+    render = commands.add_parser("render", help="render a speech on an avatar", usage=usage)
     render.add_argument("avatar", help="avatar folder, or 'demo'")
     render.add_argument("speech", help="sound file, video with sound, or .npy feature track")
     render.add_argument("out", help="OUT.mp4, or a new folder for pictures")
@@ -43,7 +44,8 @@ def add_commands(commands: Any) -> None:
     render.add_argument("--fps", metavar="RATE", help=FPS_HELP)
     add_config(render)
     render.set_defaults(run=_render)
-    demo = commands.add_parser("demo", help="render the demo avatar")
+    usage = "%(prog)s [options] [out]"
+    demo = commands.add_parser("demo", help="render the demo avatar", usage=usage)
     demo.add_argument("out", nargs="?", default=DEMO_OUTPUT, help=f"default: {DEMO_OUTPUT}")
     add_config(demo)
     demo.set_defaults(run=_demo)

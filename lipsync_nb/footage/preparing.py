@@ -226,7 +226,7 @@ def _box_source(
         return None, FaceNetworks(*network_files(network_paths)), {}
     raise AvatarError(
         f"{material.path}: found neither landmarks beside it nor face networks, expected "
-        f"box=(x1, y1, x2, y2) of its first frame, or {HINT}."
+        f"box=(x1, y1, x2, y2) of its first frame (--box X1,Y1,X2,Y2), or {HINT}."
     )
 
 

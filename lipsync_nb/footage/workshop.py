@@ -19,7 +19,7 @@ from lipsync_nb.avatar.face_boxes import LANDMARKS_FOLDER, RECTANGLES_FILE
 from lipsync_nb.avatar.frame_source import FACTS_FILE, PICTURES_FOLDER
 from lipsync_nb.errors import LipsyncError, OutputError
 from lipsync_nb.media.imaging import decode_grey, encode_picture, read_image
-from lipsync_nb.network.files import read_network
+from lipsync_nb.network.files import parse_network, read_network
 from lipsync_nb.system.limits import available_cores
 from lipsync_nb.system.outputs import Partial, cannot_write, check_output
 from lipsync_nb.types.arrays import ImageArray
@@ -226,10 +226,10 @@ def checked_networks(
 
     Raises:
         NotFoundError: one is not there, or its file of weights.
-        NetworkError: one cannot be read.
+        NetworkError: one cannot be read, or is none.
     """
     given = {_GENERATOR: generator, _AUDIO_ENCODER: audio_encoder}
     found = {name: Path(path) for name, path in given.items() if path is not None}
     for path in found.values():
-        read_network(path)
+        parse_network(path, read_network(path))
     return found

@@ -8,6 +8,7 @@ from typing import Protocol
 from lipsync_nb.avatar.avatar import Avatar
 from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.errors import LipsyncError
+from lipsync_nb.pipeline.render import count_frames
 from lipsync_nb.pipeline.timing import Timings
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.records import Speech
@@ -82,7 +83,7 @@ def judge_memory(total: int, free: int) -> Finding:
 
 
 def _output_frames(avatar: Avatar, config: RenderConfig, speech: Speech) -> int:
-    """Frames of a render, to one or two."""
+    """Frames of a render, to one or two; of a speech that may not fit the avatar too."""
     count = max(1, round(speech.duration_seconds * avatar.fps))
     return min(config.max_frames or count, count)
 
@@ -108,7 +109,7 @@ def look_at_time(
     text = f"{done.num_frames} frames, opened in {start:.1f} s, then {pace:.1f} a second"
     facts = [Fact("render", "tried just now", f"{text} on {done.provider}")]
     if speech is not None and pace:
-        count = _output_frames(avatar, config, speech)
+        count = count_frames(avatar, speech, config)
         facts.append(Fact("render", "this speech", f"{count} frames, about {count / pace:.0f} s "
                           "at this pace"))  # fmt: skip
     facts += [fact_of(note) for note in done.notes]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from lipsync_nb.errors import NotFoundError
 from lipsync_nb.notebook import charts
 
 from .panel import Panel
@@ -102,6 +103,17 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def filled(path: str, wanted: str) -> Path:
+    """The path that stands in a field, `expanded`.
+
+    Raises:
+        NotFoundError: nothing stands there.
+    """
+    if not path.strip():
+        raise NotFoundError(f"found no path, expected {wanted}.")
+    return expanded(path)
 
 
 def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[str]:

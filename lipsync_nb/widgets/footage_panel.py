@@ -40,6 +40,9 @@ _HELP = (
 _FIND = "Follow the face through all frames by the face landmark network"
 _READY = "Look at the frames, and press Prepare."
 _AGAIN = "Track again, or Find face: Prepare writes what was followed."
+_NO_NETWORKS = (
+    "It has no networks yet: put them there as models/generator.onnx and models/audio_encoder.onnx."
+)
 _CLICK = "Faces are outlined: of several, click the one that is meant."
 
 
@@ -223,7 +226,7 @@ class FootagePanel(Panel):
             self._shop = None
             self.filmstrip.value = encode_picture(result.filmstrip)
             words = written_words(result.jitter, result.missing, result.unpainted, result.cuts)
-            self._say(f"{result.head}.", *words, *result.warnings)
+            self._say(f"{result.head}.", *words, *result.warnings, _NO_NETWORKS)
             if self._on_done is not None:
                 self._on_done(result)
 

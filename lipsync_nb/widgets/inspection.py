@@ -14,6 +14,7 @@ from lipsync_nb.errors import LipsyncError
 from lipsync_nb.inspection.findings import Finding, Inspection
 from lipsync_nb.inspection.inspecting import inspect
 from lipsync_nb.notebook import charts
+from lipsync_nb.notebook.displays import config_text
 from lipsync_nb.types.records import Speech
 
 from .job import problem_text
@@ -85,7 +86,7 @@ class InspectionPanel(Panel):
         else:
             self.result = found if self.comm is not None else None
             self._view.value = found.to_html()
-            self._say("This was found:")
+            self._say(f"This was found. Settings: {config_text(config)}.")
         self.button.disabled = False
 
     def _say(self, text: str, is_error: bool = False) -> None:

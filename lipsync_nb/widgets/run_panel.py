@@ -24,7 +24,7 @@ from lipsync_nb.types.records import Progress, Speech
 
 from .avatar_card import AvatarCard
 from .fields import beside, browse_button, wide
-from .file_browser import FileBrowser, expanded
+from .file_browser import FileBrowser, expanded, filled
 from .job import RenderJob, problem_text
 from .live_player import LiveStream
 from .live_view import LiveView
@@ -305,7 +305,7 @@ class RunPanel(Panel):
         if source is not None:
             return avatar, source.taken()
         return avatar, lambda: load_speech(
-            expanded(path) if choice == FROM_PATH else _demo_clips()[choice]
+            filled(path, "that of a speech") if choice == FROM_PATH else _demo_clips()[choice]
         )
 
     @property

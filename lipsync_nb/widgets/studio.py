@@ -89,7 +89,7 @@ class Studio(Panel):
 
     def _pages(self) -> dict[str, widgets.Widget]:
         """What is on each page, by its title."""
-        self.panel.layout.flex, self.form.layout.flex = "2 1 500px", "1 1 360px"
+        self.panel.layout.flex, self.form.layout.flex = "2 1 430px", "1 1 356px"
         return {
             "Render": widgets.HBox(
                 [self.panel, self.form], layout={"flex_flow": "row wrap", "grid_gap": "24px"}

@@ -319,7 +319,7 @@ def test_a_report_shows_its_worst_moments_beside_the_recording(clip: Clip) -> No
     html = clip.report.to_html()
     # Which line is which is seen: squares in the lines' colours.
     for colour in LINE_COLOURS[:2]:
-        assert f'<span class="key" style="color:{colour}">\u25a0 </span>' in html
+        assert f'<span class="key" style="color:{colour}">&#9632; </span>' in html
     for moment in clip.report.moments:
         assert moment.picture in html
         assert moment.recording in html

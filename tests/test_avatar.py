@@ -322,6 +322,26 @@ def test_damaged_rectangles(tmp_path: Path, origin_folder: Path, text: str, mess
         load_avatar(folder)
 
 
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: lnb.load_avatar(""),
+        lambda: lnb.load_avatar("demo", generator=""),
+        lambda: lnb.load_speech(""),
+        lambda: lnb.inspect(""),
+        lambda: lnb.inspect("demo", speech=""),
+        lambda: lnb.prepare_avatar("", "new"),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(
+    take: Callable[[], object], synctalk_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a shell's variable that is not set."""
+    monkeypatch.chdir(synctalk_folder)
+    with pytest.raises(NotFoundError, match="found an empty name, expected "):
+        take()
+
+
 def test_no_such_folder() -> None:
     with pytest.raises(NotFoundError, match="nowhere: no such avatar folder"):
         load_avatar("nowhere")

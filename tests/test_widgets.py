@@ -25,7 +25,7 @@ from lipsync_nb.widgets.viewer import VIEWS, composed
 
 
 def panel_of(
-    folder: Path, speech_file: Path, out: Path, config: lnb.RenderConfig | None = None
+    folder: Path, speech_file: Path, out: Path | str, config: lnb.RenderConfig | None = None
 ) -> lnb.widgets.RunPanel:
     chosen = config or lnb.RenderConfig(max_frames=10)
     panel = lnb.widgets.RunPanel(lambda: chosen, out=out)
@@ -141,7 +141,8 @@ def test_run_right_after_cancel(synctalk_folder: Path, speech_file: Path, tmp_pa
     [
         ("nowhere", None, "nowhere: no such avatar folder."),
         (None, "nothing.wav", "nothing.wav: no such speech file."),
-        (None, " ", "found no path, expected that of a speech."),
+        (None, " ", "found an empty path, expected that of a speech."),
+        (" ", None, "found an empty name, expected the folder or file of an avatar."),
     ],
 )
 def test_errors_are_one_sentence_in_the_panel(
@@ -160,6 +161,13 @@ def test_errors_are_one_sentence_in_the_panel(
     assert panel.job.state == "failed"
     assert message in panel.message.value
     assert not panel.run.disabled
+
+
+def test_a_video_without_a_name_is_not_begun(synctalk_folder: Path, speech_file: Path) -> None:
+    panel = panel_of(synctalk_folder, speech_file, "")
+    panel.start()
+    assert panel.job is None
+    assert "found an empty path, expected that of the video." in panel.message.value
 
 
 def upload(panel: lnb.widgets.RunPanel, content: bytes, name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lipsync_nb.errors import AvatarError, NotFoundError
 from lipsync_nb.media.rates import Rate, rate_of
+from lipsync_nb.system.inputs import given_path
 from lipsync_nb.types.records import ModelSpec
 
 from .avatar import GENERATOR_FILES, Avatar, fingerprint_of, named
@@ -110,7 +111,11 @@ def load_avatar(
 
 
 def _root_of(path: str | Path) -> Path:
-    root = demo_folder() if str(path) == "demo" else Path(path)
+    root = (
+        demo_folder()
+        if str(path) == "demo"
+        else given_path(path, "the folder or file of an avatar")
+    )
     try:
         os.stat(root)
     except (OSError, ValueError) as error:
@@ -122,6 +127,7 @@ def _root_of(path: str | Path) -> Path:
 def _network(given: str | Path | None, root: Path, names: Sequence[str]) -> Path | None:
     if given is None:
         return next((root / name for name in names if os.path.lexists(root / name)), None)
-    if not os.path.lexists(given):
+    found = given_path(given, "a network's file")
+    if not os.path.lexists(found):
         raise NotFoundError(f"{given}: no such network.")
-    return Path(given)
+    return found

@@ -22,6 +22,7 @@ from lipsync_nb.media.rates import DEFAULT_RATE, rate_text, recorded_rate
 from lipsync_nb.media.timeline import frames_on_screen
 from lipsync_nb.media.video import VideoFile
 from lipsync_nb.media.video_index import OpenVideo, VideoIndex, errors_of
+from lipsync_nb.system.inputs import given_path
 from lipsync_nb.types.arrays import ImageArray
 
 # Transfer functions of ISO/IEC 23091-2 whose pictures are made for other screens.
@@ -162,7 +163,7 @@ def open_footage(path: str | Path, fps: Fraction | None = None) -> Footage:
         NotFoundError: it is not there.
         AvatarError: it holds no pictures, or is damaged or truncated.
     """
-    path = Path(path)
+    path = given_path(path, "a video or a folder of pictures")
     if not path.exists():
         raise NotFoundError(f"{path}: no such video or folder.")
     return Footage(path, _files_of(path) if path.is_dir() else (path,), fps)

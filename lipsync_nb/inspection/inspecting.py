@@ -22,6 +22,7 @@ from lipsync_nb.pipeline.audio_features import load_speech
 from lipsync_nb.pipeline.family_audio import check_speech
 from lipsync_nb.pipeline.render import RenderResult, render
 from lipsync_nb.system.cache_folders import cache_folders
+from lipsync_nb.system.inputs import given_path
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.system.quiet import without_warnings
 from lipsync_nb.types.records import SAMPLE_RATE, Box, ModelSpec, Speech
@@ -93,7 +94,7 @@ def inspect(
 
 
 def _there(path: str | Path) -> Path:
-    found = Path(path)
+    found = given_path(path, "a file or folder")
     try:
         found.stat()
     except (OSError, ValueError) as error:

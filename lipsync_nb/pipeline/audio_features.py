@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from lipsync_nb.errors import SpeechError
 from lipsync_nb.media.sound import Decoded, Recording, check_sound_file, resampled
+from lipsync_nb.system.inputs import given_path
 from lipsync_nb.system.limits import free_memory_bytes
 from lipsync_nb.types.arrays import FloatArray, IndexArray, Shape
 from lipsync_nb.types.records import FEATURE_SIZE, MIN_SPEECH_SECONDS, SAMPLE_RATE, Speech
@@ -67,7 +68,7 @@ def load_speech(path: str | Path, max_seconds: float | None = None) -> Speech:
         >>> load_speech(lnb.demo_speeches()["hello"]).duration_seconds  # doctest: +SKIP
         6.4
     """
-    path = Path(path)
+    path = given_path(path, "a sound file")
     if path.suffix.lower() == ".npy":
         return Speech(features=read_feature_track(check_sound_file(path)), path=path)
     recording = Recording(path)

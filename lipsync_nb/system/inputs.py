@@ -8,12 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from lipsync_nb.errors import LipsyncError
+from lipsync_nb.errors import LipsyncError, NotFoundError
 
 # Pipes would wait for a writer.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOCTTY"):
     _FLAGS |= getattr(os, _name, 0)
+
+
+def given_path(path: str | Path, expected: str) -> Path:
+    """The path of an input; an empty name would be the current folder's.
+
+    Raises:
+        NotFoundError: it is empty.
+    """
+    if not str(path):
+        raise NotFoundError(f"found an empty name, expected {expected}.")
+    return Path(path)
 
 
 def open_handle(

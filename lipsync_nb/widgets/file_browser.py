@@ -112,7 +112,7 @@ def filled(path: str, wanted: str) -> Path:
         NotFoundError: nothing stands there.
     """
     if not path.strip():
-        raise NotFoundError(f"found no path, expected {wanted}.")
+        raise NotFoundError(f"found an empty path, expected {wanted}.")
     return expanded(path)
 
 

@@ -311,7 +311,8 @@ class RunPanel(Panel):
     @property
     def _avatar_path(self) -> str:
         """Where the chosen avatar is."""
-        return str(expanded(self.avatar.value.strip()))
+        name = self.avatar.value.strip()
+        return str(expanded(name)) if name else ""
 
     @property
     def _given_here(self) -> GivenAvatar | None:
@@ -323,7 +324,7 @@ class RunPanel(Panel):
         """What the controls say now."""
         avatar, choice = self.avatar.value.strip(), self.speech.value
         is_clip = choice not in self._sources and choice != FROM_PATH
-        out = expanded(self.out.value)
+        out = filled(self.out.value, "that of the video")
         recipe = Recipe(
             avatar if avatar == "demo" else self._avatar_path,
             choice if is_clip else "",

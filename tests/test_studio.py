@@ -1,6 +1,7 @@
 """The studio without a browser: what it chooses, compares, keeps, and gives away."""
 
 import gc
+import html
 import io
 import json
 import os
@@ -178,7 +179,10 @@ def test_a_report_is_one_page_beside_the_output(studio: lnb.Studio, tmp_path: Pa
     bar = studio.panel.bar
     assert bar.path == str(tmp_path / "out.mp4")
     assert bar.save_report() == tmp_path / "out.report.html"
-    assert "out.mp4: 12 frames" in (tmp_path / "out.report.html").read_text()
+    page = (tmp_path / "out.report.html").read_text(encoding="utf-8")
+    assert "out.mp4: 12 frames" in page
+    # It names avatar and speech.
+    assert html.unescape(page.split("<pre>")[1].split("</pre>")[0]) == bar.code
     result.path.unlink()
     assert bar.save_report() is None
     assert bar.said.startswith(f"{result.path}: was removed")

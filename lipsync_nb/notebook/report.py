@@ -11,13 +11,19 @@ from lipsync_nb.types.rich import Rich
 from .markup import Markup, element
 
 _STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 32px auto;
-padding: 0 20px; } section { margin: 28px 0; } .where { opacity: .7; font-size: 12px; }"""
+padding: 0 20px; } section { margin: 28px 0; } pre { overflow-x: auto; }
+.where { opacity: .7; font-size: 12px; }"""
 
 
-def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") -> Path:
+def write_report(
+    path: str | Path, *results: Rich, title: str = "lipsync_nb", code: str = ""
+) -> Path:
     """Write results (benchmarks, sweeps, ablations, comparisons, renders) as one HTML page.
 
     The page loads nothing from anywhere; it appears under its name when it is complete.
+
+    Args:
+        code: what makes the results, shown below them.
 
     Raises:
         OutputError: it cannot be written.
@@ -26,6 +32,7 @@ def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") ->
         >>> write_report("steps.html", ablation(avatar, speech), title="The engine, step by step")
     """
     sections = (element("section", Markup(result.to_html())) for result in results)
+    how = [element("section", element("h2", "As code"), element("pre", code))] if code else []
     where = ", ".join(f"{key} {value}" for key, value in environment().items())
     head = element(
         "head",
@@ -35,6 +42,8 @@ def write_report(path: str | Path, *results: Rich, title: str = "lipsync_nb") ->
         element("meta", name="color-scheme", content="light dark"),
         element("style", Markup(_STYLE)),
     )
-    body = element("body", element("h1", title), *sections, element("p", where, class_="where"))
+    body = element(
+        "body", element("h1", title), *sections, *how, element("p", where, class_="where")
+    )
     page = element("html", head, body, lang="en")
     return write_text(path, f"<!doctype html>\n{page}\n")

@@ -83,7 +83,9 @@ class ResultBar(anywidget.AnyWidget):
         """Write the report, as the button does."""
         try:
             result = self._found()
-            path = write_report(self._report, result, title=result.path.name)
+            # It names avatar and speech; one that came from the page may lie nowhere.
+            code = self.code if self._speech is None else self._unnamed
+            path = write_report(self._report, result, title=result.path.name, code=code)
         except LipsyncError as error:
             self.said = str(error)
             return None

@@ -4,6 +4,7 @@ import gc
 import tempfile
 import threading
 import time
+import weakref
 import zlib
 from dataclasses import fields
 from html import escape
@@ -310,8 +311,12 @@ def test_studios_of_two_cells_live_and_one_of_a_cell_run_again_does_not(
     assert [s.timings.results[0].path.stem for s in (first, second)] == ["a", "b"]
     assert held[0] > before[0]
     for _ in range(2):
+        pages = weakref.ref(first.tabs)
         again = studio_in("a")
         assert first.comm is None
+        # Though somebody has the studio still, as IPython does.
+        gc.collect()
+        assert pages() is None
         assert second.comm is not None
         assert (sessions(), len(_instances)) == held
         first = again

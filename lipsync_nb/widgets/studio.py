@@ -39,6 +39,9 @@ _TIPS = {
     "Inspect": "What is wrong with what was chosen",
     "From footage": "Make an avatar of a video of a face",
 }
+_PARTS = (
+    "form", "quality", "panel", "inspection", "viewer", "timings", "microscope", "footage", "tabs"
+)  # fmt: skip
 
 
 class Studio(Panel):
@@ -135,7 +138,13 @@ class Studio(Panel):
 
     def _on_cell(self, info: ExecutionInfo) -> None:
         if info.cell_id == self._cell:
+            job = self.panel.job
             self.close()
+            # IPython's `Out` keeps what the cell showed: not 500 widgets as well, for each time.
+            if job is None or job.state != "running":
+                self.children = ()
+                for name in _PARTS:
+                    delattr(self, name)
 
     def release(self) -> None:
         """Wait for no cell any more, and let go of all runs."""

@@ -19,7 +19,7 @@ _OWN_PAGES = "/proc/self/statm"
 _UNKNOWN = 1 << 62
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
 _ARENA_END_BYTES, _MAPPED_BLOCK_BYTES = 128 << 10, 32 << 20
-_WORTH_GIVING_BYTES = 64_000_000
+_WORTH_GIVING_BYTES = 16_000_000
 _after_last = [0]
 
 _Left = Callable[[Path], int | None]

@@ -19,6 +19,7 @@ import argparse
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,6 +117,17 @@ def kernel_bytes() -> int:
     return found
 
 
+def settled_bytes(page: Page, seconds: float = 15) -> int:
+    """The same, once threads that a cell began are done: two seconds without a change of 1 %."""
+    before, unchanged, end = 0, 0, time.monotonic() + seconds
+    while unchanged < 2 and time.monotonic() < end:
+        page.page.wait_for_timeout(1000)
+        now = kernel_bytes()
+        unchanged = unchanged + 1 if abs(now - before) < 0.01 * now else 0
+        before = now
+    return before
+
+
 def measured(page: Page) -> Run:
     """One run, by its figures."""
     seen = watched_run(page)
@@ -149,7 +161,7 @@ def measure_notebook(notebook: Path, runs: int) -> list[int]:
             found = []
             for _ in range(runs):
                 run_all(page, 600)
-                found.append(kernel_bytes())
+                found.append(settled_bytes(page))
             return found
 
 

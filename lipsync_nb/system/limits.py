@@ -108,9 +108,9 @@ def bound_arenas() -> None:
     Its allocator learns from the first large block that is freed to keep up to 64 MB at the end of
     every arena, which ``malloc_trim`` gives back in the first arena alone, and there are eight
     arenas a core: the third run of the quickstart in one kernel held 27 % more than the first (on
-    an Intel Xeon), and with this 3 %, the median of six; one held 14 %. Blocks are taken from where they would be anyway once
-    that is learned. What the environment says stays (``MALLOC_ARENA_MAX``,
-    ``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``). Source: mallopt(3).
+    an Intel Xeon), and with this 3 %, the median of six; one held 14 %. Blocks are taken from where
+    they would be anyway once that is learned. What the environment says of ``MALLOC_ARENA_MAX``,
+    ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` stays. Source: mallopt(3).
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -89,6 +89,7 @@ class FaceSquare(anywidget.AnyWidget):
         *drawn, number = (int(value) for value in change["new"])
         with self.hold_sync():
             self.box = list[float](drawn)
+            # Also where it fails: a page that waits for an answer takes no other square.
+            self.answered = number
             if self._on_draw is not None:
                 self._on_draw(tuple(drawn))
-            self.answered = number

@@ -138,3 +138,50 @@ def test_what_threads_free_is_given_back() -> None:
     told = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
     told["MALLOC_ARENA_MAX"] = "16"
     assert resident("bound", **told) > usual - 20_000_000
+
+
+LATE = """
+import ctypes, os, sys, threading, time
+from lipsync_nb.system.limits import memory_given_back
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+freed = threading.Event()
+def hold():
+    blocks = [libc.malloc(ctypes.c_size_t(1 << 20)) for _ in range(60)]
+    for block in blocks:
+        ctypes.memset(block, 1, 1 << 20)
+    taken.set()
+    freed.wait()
+    for block in blocks[:-1]:
+        libc.free(block)
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+taken, more = threading.Event(), memory_given_back()
+with memory_given_back():
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+if sys.argv[1] == "busy":
+    more.__enter__()  # and never left, as a stream of frames that nobody closes
+before = held()
+freed.set()
+thread.join()
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end and before - held() < 40 << 20:
+    time.sleep(0.05)
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="made for glibc")
+def test_what_is_freed_late_is_given_back_once_nothing_runs() -> None:
+    """A block at the arena's end is kept: what lies before it is given by ``malloc_trim`` alone."""
+
+    def given(how: str, most_seconds: float) -> int:
+        command = [sys.executable, "-c", LATE, how, str(most_seconds)]
+        run = subprocess.run(command, check=True, capture_output=True, timeout=100)
+        return int(run.stdout)
+
+    assert given("idle", 20) > 50_000_000
+    assert given("busy", 1.5) < 20_000_000

@@ -11,6 +11,7 @@ from pathlib import Path
 from lipsync_nb.errors import AvatarError, NotFoundError
 from lipsync_nb.media.rates import Rate, rate_of
 from lipsync_nb.system.inputs import given_path
+from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.records import ModelSpec
 
 from .avatar import GENERATOR_FILES, Avatar, fingerprint_of, named
@@ -40,6 +41,7 @@ def demo_speeches() -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
+@memory_given_back()
 def load_avatar(
     path: str | Path,
     generator: str | Path | None = None,

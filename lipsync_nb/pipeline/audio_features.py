@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lipsync_nb.errors import SpeechError
 from lipsync_nb.media.sound import Decoded, Recording, check_sound_file, resampled
 from lipsync_nb.system.inputs import given_path
-from lipsync_nb.system.limits import free_memory_bytes
+from lipsync_nb.system.limits import free_memory_bytes, memory_given_back
 from lipsync_nb.types.arrays import FloatArray, IndexArray, Shape
 from lipsync_nb.types.records import FEATURE_SIZE, MIN_SPEECH_SECONDS, SAMPLE_RATE, Speech
 
@@ -43,6 +43,7 @@ DoubleArray = npt.NDArray[np.float64]
 WindowEncoder = Callable[[FloatArray], FloatArray]
 
 
+@memory_given_back()
 def load_speech(path: str | Path, max_seconds: float | None = None) -> Speech:
     """Read a speech file, or a ready feature track.
 

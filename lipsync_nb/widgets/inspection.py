@@ -15,6 +15,7 @@ from lipsync_nb.inspection.findings import Finding, Inspection
 from lipsync_nb.inspection.inspecting import inspect
 from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.displays import config_text
+from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.records import Speech
 
 from .job import problem_text
@@ -77,6 +78,7 @@ class InspectionPanel(Panel):
         """Let go of the pictures."""
         self.result = None
 
+    @memory_given_back()
     def _work(self, avatar: Avatar | str, load: Callable[[], Speech], config: RenderConfig) -> None:
         try:
             found = _inspected(avatar, load, config)

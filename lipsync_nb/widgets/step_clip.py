@@ -19,6 +19,7 @@ from lipsync_nb.experiments.quality import likeness, psnr_db
 from lipsync_nb.media.containers import open_alone
 from lipsync_nb.media.h264 import H264Settings, open_h264
 from lipsync_nb.media.imaging import bgr_to_i420, resize
+from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.arrays import ImageArray, IndexArray
 from lipsync_nb.types.records import Box
 
@@ -233,6 +234,7 @@ class ClipMaker:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
 
+    @memory_given_back()
     def _work(self, pair: Pair, stop: threading.Event) -> None:
         count, told = len(pair.boxes), -1
 

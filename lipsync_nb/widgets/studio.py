@@ -17,6 +17,7 @@ from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.displays import kept_html
 from lipsync_nb.notebook.markup import Markup, joined
 from lipsync_nb.pipeline.render import RenderResult
+from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.records import Speech
 
 from .footage_panel import FootagePanel
@@ -61,6 +62,7 @@ class Studio(Panel):
 
     _cell = ""
 
+    @memory_given_back()
     def __init__(
         self,
         avatar: Avatar | str | Path = "demo",

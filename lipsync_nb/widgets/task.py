@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 from lipsync_nb.errors import LipsyncError
+from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.records import Progress, ProgressCallback
 
 Result = TypeVar("Result")
@@ -61,6 +62,7 @@ class Task(Generic[Result]):
             self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
+    @memory_given_back()
     def _run(self) -> None:
         try:
             self.result = self._work(self._report)

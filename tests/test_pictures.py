@@ -134,12 +134,15 @@ def outputs(*cells: str) -> list[list[Any]]:
 def test_what_a_notebook_keeps(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:
     """One line of progress, without a widget; and a panel's last result, renewed in its place."""
     load = f"""
+import time
 import lipsync_nb as lnb
+from lipsync_nb.system.steps import told
 avatar, speech = lnb.load_avatar({str(synctalk_folder)!r}), lnb.load_speech({str(speech_file)!r})
 config = lnb.RenderConfig(max_frames=6)
 """
     bar = f"""
 with lnb.ProgressBar("clip") as bar:
+    list(told("waiting", map(time.sleep, 8 * [0.1]), 8))
     for name in "ab":
         lnb.render(avatar, speech, {str(tmp_path)!r} + f"/{{name}}.mp4", config, progress=bar)
 """

@@ -18,6 +18,7 @@ from lipsync_nb.errors import AvatarError, NetworkError
 from lipsync_nb.system.background import in_background
 from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.limits import free_memory_bytes
+from lipsync_nb.system.steps import told
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import (
     Box,
@@ -282,7 +283,8 @@ class Avatar(Rich):
     def _in_memory(self, pixels: Pixels, wanted: int) -> Sequence[ImageArray]:
         """The first frames in memory, and the others from their files."""
         source, count = self.source, len(self)
-        stored = list(source.stored(self.boxes, pixels, wanted, Shelf().put))
+        read = source.stored(self.boxes, pixels, wanted, Shelf().put)
+        stored = list(told("reading frames", read, wanted))
         if len(stored) != wanted:
             raise AvatarError(f"found {len(stored)} frames, expected {wanted}.")
         pictures: Sequence[ImageArray] = [picture for picture, _ in stored]

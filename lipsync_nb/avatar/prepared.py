@@ -37,6 +37,7 @@ from lipsync_nb.system.kept_files import (
     trusted_owners,
 )
 from lipsync_nb.system.outputs import Partial
+from lipsync_nb.system.steps import told
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Box, Pixels
 
@@ -266,7 +267,8 @@ class PreparedTemplate:
         final = folder / self.key.folder_name
         made = Partial(final, is_folder=True)
         try:
-            arrays = _write_arrays(made.path, self.key, self.originals.stored(), self.boxes)
+            stored = told("keeping frames in files", self.originals.stored(), len(self.boxes))
+            arrays = _write_arrays(made.path, self.key, stored, self.boxes)
             meta = {"version": FORMAT_VERSION, "key": asdict(self.key), "arrays": arrays}
             with _synced(made.path / META_FILE) as file:
                 file.write(json.dumps({**meta, "digest": _digest(meta)}).encode())

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from lipsync_nb.notebook.markup import Markup, element
+from lipsync_nb.system.steps import Step
 
 _PAUSE_SECONDS = 0.1
 
@@ -50,10 +51,15 @@ class NotebookLine:
         if now < self._next:
             return
         self._next = now + _PAUSE_SECONDS
-        bar = element(
-            "progress", max=self._total, value=self.n, style="width:200px;vertical-align:middle"
-        )
-        self._show(f"{self._named}{self.n} of {self._total} frames, {self._speed(now)}", bar, " ")
+        text = f"{self._named}{self.n} of {self._total} frames, {self._speed(now)}"
+        self._show(text, _bar(self.n, self._total), " ")
+
+    def step(self, step: Step) -> None:
+        """Show what is done before the frames, ten times a second at most; it is not counted."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _PAUSE_SECONDS
+            self._show(f"{self._named}{step.text}", _bar(step.done, step.total), " ")
 
     def close(self) -> None:
         """End the count; the line says what was done so far."""
@@ -84,3 +90,7 @@ class NotebookLine:
             self._handle = shown(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
+
+
+def _bar(done: int, total: int) -> Markup:
+    return element("progress", max=total, value=done, style="width:200px;vertical-align:middle")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, overload
 
 from lipsync_nb.system.console import CONSOLE_ERRORS
+from lipsync_nb.system.steps import Step, steps_told_to
 from lipsync_nb.types.records import Progress
 
 from .notebook_line import NotebookLine, is_in_notebook
 
+# A step that is over sooner is not shown.
+_SHORT_SECONDS = 0.5
+
 
 class ProgressBar:
     """A bar with ETA, for a terminal (tqdm's) or a notebook; it starts with the first frame.
+
+    Before that, within ``with``, what takes long is shown: frames that are read, a calibration.
 
     It takes the progress of a render, and the labelled progress of many: where the count begins
     anew, as for each run of a benchmark, a new line begins; where it goes on under another
@@ -34,9 +40,12 @@ class ProgressBar:
         self._label = label
         self._bar: Any = None
         self._line: NotebookLine | None = None
+        self._step: Any = None
+        self._within = ExitStack()
         self._is_shown = sys.stderr is not None
 
     def __enter__(self) -> ProgressBar:
+        self._within.enter_context(steps_told_to(self._on_step))
         return self
 
     @overload
@@ -46,6 +55,7 @@ class ProgressBar:
     def __call__(self, label: str, progress: Progress, /) -> None: ...
 
     def __call__(self, *report: Any) -> None:
+        self._close_step()
         *labels, progress = report
         label = labels[0] if labels else self._label
         if self._bar is not None and progress.done <= self._bar.n:
@@ -68,8 +78,37 @@ class ProgressBar:
 
         return tqdm(desc=label, total=total, unit="frame", dynamic_ncols=True)
 
+    def _on_step(self, step: Step) -> None:
+        """Show a step that takes a while, until it is done or another one begins."""
+        if self._bar is not None or not self._is_shown:
+            return
+        with self._ended_where_nothing_shows():
+            if is_in_notebook():
+                if step.elapsed_seconds >= _SHORT_SECONDS:
+                    self._line = self._line or NotebookLine()
+                    self._line.step(step)
+                return
+            if self._step is not None and self._step.desc != step.what:
+                self._close_step()
+            if self._step is None and step.elapsed_seconds >= _SHORT_SECONDS:
+                from tqdm.std import tqdm
+
+                self._step = tqdm(
+                    desc=step.what, total=step.total, initial=step.done, leave=False,
+                    dynamic_ncols=True,
+                )  # fmt: skip
+            elif self._step is not None:
+                self._step.update(step.done - self._step.n)
+
+    def _close_step(self) -> None:
+        if self._step is not None:
+            with self._ended_where_nothing_shows():
+                self._step.close()
+            self._step = None
+
     def close(self) -> None:
         """End the bar's line."""
+        self._close_step()
         if self._bar is not None:
             with self._ended_where_nothing_shows():
                 self._bar.close()
@@ -86,4 +125,5 @@ class ProgressBar:
                 bar.disable = True
 
     def __exit__(self, *error: object) -> None:
+        self._within.close()
         self.close()

@@ -10,6 +10,7 @@ import onnx
 from lipsync_nb.errors import NetworkError
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.system.quiet import without_root_log, without_warnings
+from lipsync_nb.system.steps import told
 from lipsync_nb.types.arrays import AnyArray
 
 from .graphs import RAISED_OPSET, SMALLEST_OPSET, opset_of
@@ -128,24 +129,23 @@ def to_float16(model: onnx.ModelProto, crossing: Iterable[str] = ()) -> onnx.Mod
 def _reader(model: onnx.ModelProto, samples: Sequence[Feeds]) -> object:
     from onnxruntime.quantization import CalibrationDataReader
 
-    run = _silent_run(model)
+    # All are of one shape: what fails, fails with the first.
+    if samples:
+        _run_silently(model, samples[0])
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._samples: Iterator[Feeds] = iter(samples)
+            self._samples = told("calibrating int8", samples, len(samples))
 
         def get_next(self) -> dict[str, AnyArray] | None:
             sample = next(self._samples, None)
-            if sample is None:
-                return None
-            run(sample)
-            return dict(sample)
+            return None if sample is None else dict(sample)
 
     return Reader()
 
 
-def _silent_run(model: onnx.ModelProto) -> Callable[[Feeds], object]:
-    """Runs a network, and raises where it fails.
+def _run_silently(model: onnx.ModelProto, feeds: Feeds) -> None:
+    """Run a network, and raise where it fails.
 
     The tool's own session would tell of that on the console, and takes no settings.
     """
@@ -153,7 +153,7 @@ def _silent_run(model: onnx.ModelProto) -> Callable[[Feeds], object]:
     options.log_severity_level = 4
     providers = ["CPUExecutionProvider"]
     session = ort.InferenceSession(model.SerializeToString(), options, providers=providers)
-    return lambda feeds: session.run(None, dict(feeds))
+    session.run(None, dict(feeds))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
+from lipsync_nb.system.steps import told
 from lipsync_nb.types.arrays import AnyArray, FloatArray, IndexArray
 from lipsync_nb.types.records import ModelSpec
 
@@ -48,11 +49,12 @@ def calibration_feeds(
     pairs = np.stack([frames, np.resize(chosen, CALIBRATION_FRAMES)], axis=1)
     # Of what is short, many are the same: once is enough for a range.
     frames, moments = np.unique(pairs, axis=0).T
-    batch = make_batch(template, track, moments, frames)
-    return [
-        {names[0]: batch.visual[i : i + 1], names[1]: batch.audio[i : i + 1]}
-        for i in range(len(batch))
-    ]
+    feeds = list[dict[str, AnyArray]]()
+    # Where few frames are kept, each of these is looked for in a video.
+    for i in told("reading frames to calibrate on", range(len(frames)), len(frames)):
+        batch = make_batch(template, track, moments[i : i + 1], frames[i : i + 1])
+        feeds.append({names[0]: batch.visual, names[1]: batch.audio})
+    return feeds
 
 
 def unlike_moments(track: Track, count: int, spec: ModelSpec) -> IndexArray:

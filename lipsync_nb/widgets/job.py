@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,13 +14,17 @@ from lipsync_nb.errors import LipsyncError
 from lipsync_nb.media.fragments import FragmentWriter
 from lipsync_nb.pipeline.render import RenderResult, render
 from lipsync_nb.system.limits import memory_given_back
+from lipsync_nb.system.steps import Step, StepListener, steps_told_to
 from lipsync_nb.types.records import Progress, Speech
+
+# Of a step no more is told.
+_STEP_SECONDS = 0.1
 
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
 
 
-class _Cancelled(Exception):
-    """Raised within the render to leave it."""
+class _Cancelled(BaseException):
+    """Raised within the render to leave it; nothing in there takes it for a failure of its own."""
 
 
 class RenderJob:
@@ -33,6 +38,8 @@ class RenderJob:
             call returns.
         on_end: called in the thread when the job has ended in any way.
         fragments: gets the video's packets while it is written, see `render`.
+        on_step: called in one of the render's threads while what takes long is done before the
+            first frame: at the beginning of each step, and ten times a second at most.
 
     Attributes:
         state: ``cancelled`` and ``failed`` leave no output.
@@ -49,8 +56,10 @@ class RenderJob:
         on_progress: Callable[[Progress], None],
         on_end: Callable[[RenderJob], None],
         fragments: FragmentWriter | None = None,
+        on_step: StepListener | None = None,
     ) -> None:
         self._path, self._on_progress, self._on_end = path, on_progress, on_end
+        self._on_step, self._last_step = on_step, ("", 0.0)
         self._cancel = threading.Event()
         # The thread forgets them at its end: what loads a job's avatar may know the job before it.
         given = (load, config, fragments)
@@ -92,14 +101,15 @@ class RenderJob:
         try:
             self.avatar, self.speech = load()
             self._check()
-            self.result = render(
-                self.avatar,
-                self.speech,
-                self._path,
-                config if isinstance(config, RenderConfig) else config(self.avatar),
-                self._progress,
-                fragments,
-            )
+            with steps_told_to(self._step):
+                self.result = render(
+                    self.avatar,
+                    self.speech,
+                    self._path,
+                    config if isinstance(config, RenderConfig) else config(self.avatar),
+                    self._progress,
+                    fragments,
+                )
             self.state = "done"
         except _Cancelled:
             self.state = "cancelled"
@@ -110,6 +120,13 @@ class RenderJob:
     def _check(self) -> None:
         if self._cancel.is_set():
             raise _Cancelled
+
+    def _step(self, step: Step) -> None:
+        self._check()
+        (what, then), now = self._last_step, time.monotonic()
+        if self._on_step is not None and (step.what != what or now - then >= _STEP_SECONDS):
+            self._last_step = step.what, now
+            self._on_step(step)
 
     def _progress(self, progress: Progress) -> None:
         self._check()

@@ -24,6 +24,7 @@ from lipsync_nb.pipeline.audio_features import load_speech
 from lipsync_nb.pipeline.render import RenderResult
 from lipsync_nb.pipeline.sinks import is_video
 from lipsync_nb.system.outputs import scratch_folder
+from lipsync_nb.system.steps import Step
 from lipsync_nb.types.records import Progress, Speech
 
 from .job import RenderJob
@@ -80,6 +81,7 @@ class Playing(Panel):
             lambda progress: self._on_progress(progress, self._stream),
             self._on_end,
             fragments,
+            self._on_step,
         )
         self.job.start()
 
@@ -140,6 +142,11 @@ class Playing(Panel):
     def _on_cell(self, info: ExecutionInfo) -> None:
         if info.cell_id == self._cell:
             self.close()
+
+    def _on_step(self, step: Step) -> None:
+        with self._lock:
+            if not self.job.is_cancelled:
+                self._say(step.text)
 
     def _on_progress(self, progress: Progress, stream: LiveStream | None) -> None:
         self.view.progress(progress, stream)

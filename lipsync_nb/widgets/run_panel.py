@@ -250,6 +250,7 @@ class RunPanel(Panel):
                 lambda progress: self._on_progress(progress, stream),
                 lambda job: self._on_end(job, order),
                 fragments,
+                lambda step: self._clear(step.text, step.done, step.total),
             )
             self.job.start()
 
@@ -343,10 +344,10 @@ class RunPanel(Panel):
             return given.avatar
         return load_avatar(path)
 
-    def _clear(self, text: str = "") -> None:
-        """Nothing is said of a run that is no more."""
+    def _clear(self, text: str = "", done: int = 0, total: int = 1) -> None:
+        """Nothing is said of a run that is no more; of one that opens, how far it is with that."""
         self._text.value = text
-        self.progress.value, self.progress.max = 0, 1
+        self.progress.max, self.progress.value = total, done
 
     def _avatar_of(self, chosen: Avatar | str) -> Avatar:
         """The avatar; asked for one that is the same in all, the one before."""

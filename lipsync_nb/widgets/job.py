@@ -39,7 +39,8 @@ class RenderJob:
         on_end: called in the thread when the job has ended in any way.
         fragments: gets the video's packets while it is written, see `render`.
         on_step: called in one of the render's threads while what takes long is done before the
-            first frame: at the beginning of each step, and ten times a second at most.
+            first frame: at the beginning of each step, and ten times a second at most. Not after
+            `cancel` has returned.
 
     Attributes:
         state: ``cancelled`` and ``failed`` leave no output.
@@ -60,7 +61,7 @@ class RenderJob:
     ) -> None:
         self._path, self._on_progress, self._on_end = path, on_progress, on_end
         self._on_step, self._last_step = on_step, ("", 0.0)
-        self._cancel = threading.Event()
+        self._cancel, self._steps = threading.Event(), threading.RLock()
         # The thread forgets them at its end: what loads a job's avatar may know the job before it.
         given = (load, config, fragments)
         self._thread = threading.Thread(target=self._work, args=given, name="render", daemon=True)
@@ -78,7 +79,8 @@ class RenderJob:
 
     def cancel(self) -> None:
         """Ask to stop: at once where frames are made, else when the first one would be."""
-        self._cancel.set()
+        with self._steps:
+            self._cancel.set()
 
     @property
     def is_cancelled(self) -> bool:
@@ -122,11 +124,12 @@ class RenderJob:
             raise _Cancelled
 
     def _step(self, step: Step) -> None:
-        self._check()
-        (what, then), now = self._last_step, time.monotonic()
-        if self._on_step is not None and (step.what != what or now - then >= _STEP_SECONDS):
-            self._last_step = step.what, now
-            self._on_step(step)
+        with self._steps:
+            self._check()
+            (what, then), now = self._last_step, time.monotonic()
+            if self._on_step is not None and (step.what != what or now - then >= _STEP_SECONDS):
+                self._last_step = step.what, now
+                self._on_step(step)
 
     def _progress(self, progress: Progress) -> None:
         self._check()

@@ -144,9 +144,8 @@ class Playing(Panel):
             self.close()
 
     def _on_step(self, step: Step) -> None:
-        with self._lock:
-            if not self.job.is_cancelled:
-                self._say(step.text)
+        # Without the lock: who cancels holds it, and waits for this.
+        self._say(step.text)
 
     def _on_progress(self, progress: Progress, stream: LiveStream | None) -> None:
         self.view.progress(progress, stream)

@@ -157,9 +157,13 @@ def memory_given_back() -> Iterator[None]:
 
 def _start_giver() -> None:
     # A process that was forked has the list, and not the thread.
-    if not any(thread.is_alive() for thread in _giver):
-        _giver[:] = [threading.Thread(target=_give_when_idle, name="give back memory", daemon=True)]
-        _giver[0].start()
+    if any(thread.is_alive() for thread in _giver):
+        return
+    thread = threading.Thread(target=_give_when_idle, name="give back memory", daemon=True)
+    # Where no thread can begin, memory is given back at the end of what is decorated alone.
+    with suppress(RuntimeError):
+        thread.start()
+        _giver[:] = [thread]
 
 
 def _give_when_idle() -> None:

@@ -47,19 +47,12 @@ class NotebookLine:
     def update(self, frames: int) -> None:
         """So many frames more; shown ten times a second at most."""
         self.n += frames
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _PAUSE_SECONDS
-        text = f"{self._named}{self.n} of {self._total} frames, {self._speed(now)}"
-        self._show(text, _bar(self.n, self._total), " ")
+        text = f"{self.n} of {self._total} frames, {self._speed(time.monotonic())}"
+        self._show_bar(text, self.n, self._total)
 
     def step(self, step: Step) -> None:
         """Show what is done before the frames, ten times a second at most; it is not counted."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _PAUSE_SECONDS
-            self._show(f"{self._named}{step.text}", _bar(step.done, step.total), " ")
+        self._show_bar(step.text, step.done, step.total)
 
     def close(self) -> None:
         """End the count; the line says what was done so far."""
@@ -80,6 +73,14 @@ class NotebookLine:
         left = (self._total - self.n) * seconds / self.n
         return f"{self.n / seconds:.1f} a second, {left:.0f} s to go"
 
+    def _show_bar(self, text: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _PAUSE_SECONDS
+        bar = element("progress", max=total, value=done, style="width:200px;vertical-align:middle")
+        self._show(f"{self._named}{text}", bar, " ")
+
     def _show(self, text: str, *before: object) -> None:
         from IPython.display import display
 
@@ -90,7 +91,3 @@ class NotebookLine:
             self._handle = shown(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
-
-
-def _bar(done: int, total: int) -> Markup:
-    return element("progress", max=total, value=done, style="width:200px;vertical-align:middle")

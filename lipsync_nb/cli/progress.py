@@ -73,10 +73,7 @@ class ProgressBar:
         if is_in_notebook():
             self._line = self._line or NotebookLine()
             return self._line.opened(label, total)
-        # A terminal needs none of what looks for a notebook, and a quick start no bar at all.
-        from tqdm.std import tqdm
-
-        return tqdm(desc=label, total=total, unit="frame", dynamic_ncols=True)
+        return _terminal_bar(desc=label, total=total, unit="frame")
 
     def _on_step(self, step: Step) -> None:
         """Show a step that takes a while, until it is done or another one begins."""
@@ -91,12 +88,8 @@ class ProgressBar:
             if self._step is not None and self._step.desc != step.what:
                 self._close_step()
             if self._step is None and step.elapsed_seconds >= _SHORT_SECONDS:
-                from tqdm.std import tqdm
-
-                self._step = tqdm(
-                    desc=step.what, total=step.total, initial=step.done, leave=False,
-                    dynamic_ncols=True,
-                )  # fmt: skip
+                given = {"desc": step.what, "total": step.total, "initial": step.done}
+                self._step = _terminal_bar(**given, leave=False)
             elif self._step is not None:
                 self._step.update(step.done - self._step.n)
 
@@ -127,3 +120,10 @@ class ProgressBar:
     def __exit__(self, *error: object) -> None:
         self._within.close()
         self.close()
+
+
+def _terminal_bar(**given: Any) -> Any:
+    # A terminal needs none of what looks for a notebook, and a quick start no bar at all.
+    from tqdm.std import tqdm
+
+    return tqdm(dynamic_ncols=True, **given)

@@ -17,7 +17,7 @@ from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.system.steps import Step, StepListener, steps_told_to
 from lipsync_nb.types.records import Progress, Speech
 
-# Of a step no more is told.
+# A step is told no more often than this.
 _STEP_SECONDS = 0.1
 
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
@@ -78,7 +78,7 @@ class RenderJob:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Ask to stop: at once where frames are made, else when the first one would be."""
+        """Ask to stop: at once within steps and between frames, else when the next one begins."""
         with self._steps:
             self._cancel.set()
 

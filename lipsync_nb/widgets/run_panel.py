@@ -241,7 +241,7 @@ class RunPanel(Panel):
         with self._lock:
             self.message.value = ""
             self._set_running(True)
-            self._clear("opening")
+            self._show_bar("opening")
             stream, fragments = self.view.begin(order.out)
             self.job = RenderJob(
                 self._loader(before),
@@ -250,7 +250,7 @@ class RunPanel(Panel):
                 lambda progress: self._on_progress(progress, stream),
                 lambda job: self._on_end(job, order),
                 fragments,
-                lambda step: self._clear(step.text, step.done, step.total),
+                lambda step: self._show_bar(step.text, step.done, step.total),
             )
             self.job.start()
 
@@ -260,7 +260,7 @@ class RunPanel(Panel):
             if self.job is not None and self.job.state == "running":
                 self.job.cancel()
                 self.view.stop()
-                self._clear()
+                self._show_bar()
                 self._say("Cancelling.", *self._run_before)
                 self._set_running(False)
 
@@ -344,8 +344,8 @@ class RunPanel(Panel):
             return given.avatar
         return load_avatar(path)
 
-    def _clear(self, text: str = "", done: int = 0, total: int = 1) -> None:
-        """Nothing is said of a run that is no more; of one that opens, how far it is with that."""
+    def _show_bar(self, text: str = "", done: int = 0, total: int = 1) -> None:
+        """The bar, and what is said beside it: nothing of a run that is no more."""
         self._text.value = text
         self.progress.max, self.progress.value = total, done
 
@@ -366,11 +366,9 @@ class RunPanel(Panel):
         if now - self._last_progress < _PROGRESS_SECONDS and not last:
             return
         self._last_progress = now
-        self.progress.max, self.progress.value = progress.total, progress.done
-        self._text.value = (
-            f"{progress.done}/{progress.total}, {progress.fps:.1f} FPS so far, "
-            f"{progress.eta_seconds:.0f} s to go"
-        )
+        done, total, eta = progress.done, progress.total, progress.eta_seconds
+        text = f"{done}/{total}, {progress.fps:.1f} FPS so far, {eta:.0f} s to go"
+        self._show_bar(text, done, total)
 
     def _on_end(self, job: RenderJob, order: RunOrder) -> None:
         if self.comm is None:
@@ -400,7 +398,7 @@ class RunPanel(Panel):
             self.view.stop()
         else:
             self.view.finish(None)
-        self._clear()
+        self._show_bar()
         if job.state == "failed":
             self._say(job.error, is_error=True)
         else:

@@ -261,8 +261,9 @@ def test_a_kernel_that_is_busy_is_asked_ever_more_rarely(
     give(player, pieces, 0, 2, 60.0)
     player.wait_for_function("() => window.asked.length > 2", timeout=30_000)
     first, second, third = player.evaluate("() => window.asked.slice(0, 3)")
-    assert second - first >= 2000
-    assert third - second >= 4000
+    # 1000 ms at first, and twice as long each time; clocks in a page are coarse.
+    assert second - first >= 1900
+    assert third - second >= 3800
 
 
 def test_a_cancelled_stream_ends_and_the_next_one_plays(

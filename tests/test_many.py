@@ -196,6 +196,21 @@ def test_who_stands_still_in_the_middle_of_a_line_stops_nobody(
     assert manifest.num_unreadable == 2
 
 
+def test_who_stands_still_between_two_lines_leaves_none_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipsync_nb.many.manifest._LOCK_SECONDS", 0.1)
+    path = tmp_path / "m.jsonl"
+    manifest = Manifest(path)
+    manifest.add(Entry(str(tmp_path / "a.mp4"), "started", "f"))
+    with FileLock(f"{path}.lock"):
+        for name in "bc":
+            manifest.add(Entry(str(tmp_path / f"{name}.mp4"), "started", "f"))
+    manifest.add(Entry(str(tmp_path / "d.mp4"), "started", "f"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["out"] for line in lines] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
+
+
 def test_two_batches_make_each_clip_once(folder: Path) -> None:
     table = write_table(folder, 8)
     command = [sys.executable, "-m", "lipsync_nb", "batch", str(table), "--provider", "cpu"]

@@ -169,12 +169,11 @@ class Manifest:
         entry = stamped(replace(entry, out=self.name_of(entry.out)))
         line = json.dumps(asdict(entry)).encode() + b"\n"
         try:
-            with self._alone() as is_alone, open(self.path, "a+b") as file:
+            with self._alone(), open(self.path, "a+b") as file:
                 # A line that was cut off ends here, else this one would be lost with it.
                 if file.seek(0, os.SEEK_END):
                     file.seek(-1, os.SEEK_END)
-                    is_begun = file.read(1) != b"\n" or not is_alone
-                    line = b"\n" + line if is_begun else line
+                    line = line if file.read(1) == b"\n" else b"\n" + line
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -183,16 +182,13 @@ class Manifest:
         return entry
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Entered while a line is written; tells whether nobody else does so."""
+    def _alone(self) -> Iterator[None]:
+        """Entered while a line is written: alone, or after five seconds all the same."""
         lock = FileLock(f"{self.path}.lock", is_singleton=False)
         with ExitStack() as stack:
-            try:
+            with suppress(Timeout):
                 stack.enter_context(lock.acquire(timeout=_LOCK_SECONDS))
-            except Timeout:
-                yield False
-            else:
-                yield True
+            yield
 
     @contextmanager
     def claimed(self, out: str | Path, wait_seconds: float = 0) -> Iterator[bool]:

@@ -15,7 +15,8 @@ import pytest
 from videos import COUNT, number_in, write_coded
 
 from lipsync_nb.errors import AvatarError
-from lipsync_nb.media.video import VideoFile, iter_video
+from lipsync_nb.media import video as video_module
+from lipsync_nb.media.video import OpenVideo, VideoFile, decoding_on, iter_video
 
 CONTAINERS = {
     "h264": ("mp4", "mov", "mkv", "avi"),
@@ -52,6 +53,36 @@ def test_single_frames_equal_those_in_order(
     assert len(in_order) == len(video) == COUNT
     for index in shuffled(COUNT):
         np.testing.assert_array_equal(video.read(index), in_order[index], str(index))
+    with decoding_on():
+        for index in itertools.chain(range(0, COUNT, 3), shuffled(COUNT)):
+            np.testing.assert_array_equal(video.read(index), in_order[index], str(index))
+
+
+def test_decoding_on_opens_a_video_once_and_leaves_it_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[OpenVideo]()
+
+    class Noted(OpenVideo):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            opened.append(self)
+
+    path = write_coded(tmp_path / "v.mp4", gop="one key frame")
+    video = VideoFile(path)
+    monkeypatch.setattr(video_module, "OpenVideo", Noted)
+    with decoding_on():
+        assert [number_in(video.read(i)) for i in (2, 2, 5, 20)] == [2, 2, 5, 20]
+        assert len(opened) == 1
+        assert number_in(video.read(4)) == 4
+        assert len(opened) == 2
+    with pytest.raises(ValueError, match="closed"):
+        opened[1].num_bytes  # noqa: B018
+    # A key frame between is nearer than the place.
+    video, opened[:] = VideoFile(write_coded(tmp_path / "k.mp4", gop="closed")), []
+    with decoding_on():
+        assert [number_in(video.read(i)) for i in (0, COUNT - 1)] == [0, COUNT - 1]
+    assert len(opened) == 2
 
 
 def test_frames_bear_their_own_pictures(tmp_path: Path) -> None:
@@ -130,6 +161,13 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
         video = VideoFile(path)
         assert number_in(video.read(3)) == 3
         expected = VideoFile(other).read(9)
+        path.write_bytes(other.read_bytes())
+        np.testing.assert_array_equal(video.read(9), expected)
+    path = write_coded(tmp_path / "on.mp4", b_frames=0)
+    other = write_coded(tmp_path / "another.mp4", b_frames=2)
+    video, expected = VideoFile(path), VideoFile(other).read(9)
+    with decoding_on():
+        assert number_in(video.read(3)) == 3
         path.write_bytes(other.read_bytes())
         np.testing.assert_array_equal(video.read(9), expected)
 

@@ -15,15 +15,17 @@ import cv2
 import numpy as np
 import pytest
 from builders import tone_speech, write_synctalk_avatar
+from videos import COUNT, number_in, write_coded
 
 import lipsync_nb as lnb
+from lipsync_nb.avatar.frame_source import FrameSource
 from lipsync_nb.avatar.reloading import is_same, load_arguments
 from lipsync_nb.config.presets import PRESET_FIELDS
 from lipsync_nb.experiments.candidates import CHANGING, SEARCHED, candidates, name_of
 from lipsync_nb.experiments.runs import Spread
 from lipsync_nb.experiments.tuned import Tuned, remember
 from lipsync_nb.media.video import iter_video
-from lipsync_nb.widgets import result_bar
+from lipsync_nb.widgets import result_bar, step_clip
 from lipsync_nb.widgets.inspection import InspectionPanel
 from lipsync_nb.widgets.quality import QualityChoice
 from lipsync_nb.widgets.spoken_text import SpokenText, is_installed
@@ -480,3 +482,13 @@ def test_a_resume_that_is_not_had_is_told(
     assert lnb.render(avatar, speech, tmp_path / "p.mp4", config).shortfalls == ()
     auto = replace(config, resume="auto")
     assert lnb.render(avatar, speech, tmp_path / "p2", auto).shortfalls == ()
+
+
+def test_the_recordings_pictures_come_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_clip, "_MOST_KEPT", 7)
+    source = FrameSource((write_coded(tmp_path / "v.mp4", b_frames=2),), True)
+    order = [*range(COUNT), *reversed(range(1, COUNT)), 3, 3]
+    pictures = step_clip.recorded(source, np.array(order))
+    assert [number_in(picture) for picture in pictures] == order

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,24 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _BT709 = 1
 
 _Convert = Callable[[av.VideoFrame], ImageArray]
+_places: ContextVar[dict[VideoFile, _Cursor] | None] = ContextVar("_places", default=None)
+
+
+@contextmanager
+def decoding_on() -> Iterator[None]:
+    """Single frames that are read meanwhile in ascending order, by this thread, are decoded once.
+
+    Each video stays open where its last frame was found: the next one is decoded from there, where
+    that is less than from the packet that it can be decoded from.
+    """
+    places: dict[VideoFile, _Cursor] = {}
+    token = _places.set(places)
+    try:
+        yield
+    finally:
+        _places.reset(token)
+        for cursor in places.values():
+            cursor.close()
 
 
 def iter_video(path: str | Path) -> Iterator[ImageArray]:
@@ -42,8 +61,9 @@ class VideoFile:
     """A video: its frames in order, or any one of them. Several threads may read.
 
     A frame is what decoding from the start gives. Single frames are decoded from a packet that is
-    known to give the same, the file opened anew for each. Where none is known they are decoded from
-    the start; then the place that was read last is remembered, so that reading on is decoding on.
+    known to give the same, the file opened anew for each, except while `decoding_on`. Where none is
+    known they are decoded from the start; then the place that was read last is remembered, so that
+    reading on is decoding on.
 
     Args:
         path: the file. Its packets are listed once; where they do not tell the frames, these are
@@ -152,27 +172,36 @@ class VideoFile:
     def _found(self, index: int, entry: Entry | None, convert: _Convert) -> ImageArray:
         if entry is None:
             return self._counted(index, convert)
-        with closing(_Cursor(self.path, self.index, entry)) as cursor:
-            return convert(self._checked(index, cursor.at(index)))
+        places = _places.get()
+        if places is None:
+            with closing(_Cursor(self.path, self.index, entry)) as cursor:
+                return convert(self._checked(index, cursor.at(index)))
+        image, places[self] = self._from_place(places.pop(self, None), index, entry, convert)
+        return image
 
     def _counted(self, index: int, convert: _Convert) -> ImageArray:
         """A frame that is found by counting, from where the last one was found or the start."""
-        cursor = self._exchanged(None)
-        try:
-            if cursor is None or not cursor.reaches(index):
-                if cursor is not None:
-                    cursor.close()
-                cursor = _Cursor(self.path, self.index, None)
-            # Before another thread gets the place: two may not convert one of ffmpeg's frames.
-            image = convert(self._checked(index, cursor.at(index)))
-        except BaseException:
-            if cursor is not None:
-                cursor.close()
-            raise
+        # Converted before another thread gets the place: two may not use one of ffmpeg's frames.
+        image, cursor = self._from_place(self._exchanged(None), index, None, convert)
         other = self._exchanged(cursor)
         if other is not None:
             other.close()
         return image
+
+    def _from_place(
+        self, cursor: _Cursor | None, index: int, entry: Entry | None, convert: _Convert
+    ) -> tuple[ImageArray, _Cursor]:
+        """A frame and its place, from an earlier place or from an entry, whichever is nearer."""
+        try:
+            if cursor is None or not cursor.reaches(index, entry):
+                if cursor is not None:
+                    cursor.close()
+                cursor = _Cursor(self.path, self.index, entry)
+            return convert(self._checked(index, cursor.at(index))), cursor
+        except BaseException:
+            if cursor is not None:
+                cursor.close()
+            raise
 
     def _exchanged(self, cursor: _Cursor | None) -> _Cursor | None:
         """Leave a place for the next reader, and take the one that was left."""
@@ -207,10 +236,15 @@ class _Cursor:
         self._last = None
         self._video.close()
 
-    def reaches(self, index: int) -> bool:
-        """Whether going on from here gives this frame of the file that is there now."""
-        is_ahead = index >= self._next or (index == self._next - 1 and self._last is not None)
-        return is_ahead and self._video.is_current()
+    def reaches(self, index: int, entry: Entry | None) -> bool:
+        """Whether going on from here gives this frame of the file that is there now.
+
+        Args:
+            entry: where it can be decoded from; from here it is at most as much.
+        """
+        is_last = index == self._next - 1 and self._last is not None
+        is_near = entry is None or self._next >= self._index.first_from(entry)
+        return (is_last or (index >= self._next and is_near)) and self._video.is_current()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         return iter(self._video.container.decode(self._video.stream))

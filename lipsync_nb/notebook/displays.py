@@ -15,6 +15,7 @@ from lipsync_nb.config.render_config import RenderConfig
 from lipsync_nb.footage.preparation import Preparation
 from lipsync_nb.media.imaging import coloured, encode_picture, outlined, read_image, shrunk
 from lipsync_nb.media.rates import rate_text
+from lipsync_nb.media.video import decoding_on
 from lipsync_nb.pipeline.audio_features import mel_spectrogram
 from lipsync_nb.pipeline.frame_trace import FrameTrace
 from lipsync_nb.pipeline.render import RenderResult
@@ -73,10 +74,11 @@ def _(avatar: Avatar) -> Markup:
     count = min(_SHEET_FRAMES, len(avatar))
     chosen = np.linspace(0, len(avatar) - 1, count).astype(int).tolist()
     frames = avatar.seen_template().frames
-    pictures = [
-        (f"frame {i}", outlined(frames[i], avatar.boxes[i].corners, shown_width=_THUMBNAIL))
-        for i in chosen
-    ]
+    with decoding_on():
+        pictures = [
+            (f"frame {i}", outlined(frames[i], avatar.boxes[i].corners, shown_width=_THUMBNAIL))
+            for i in chosen
+        ]
     widths = sorted({box.width for box in avatar.boxes})
     width = f"{widths[0]}-{widths[-1]}" if len(widths) > 1 else str(widths[0])
     memory = avatar.estimate_memory("memory", "bgr")

@@ -10,6 +10,7 @@ import numpy as np
 
 from lipsync_nb.avatar.cache import Template
 from lipsync_nb.errors import NetworkError, NotFoundError, SpeechError
+from lipsync_nb.media.video import decoding_on
 from lipsync_nb.system.steps import told
 from lipsync_nb.types.arrays import AnyArray, FloatArray, IndexArray
 from lipsync_nb.types.records import ModelSpec
@@ -50,10 +51,11 @@ def calibration_feeds(
     # Of what is short, many are the same: once is enough for a range.
     frames, moments = np.unique(pairs, axis=0).T
     feeds = list[dict[str, AnyArray]]()
-    # Where few frames are kept, each of these is looked for in a video.
-    for i in told("reading frames to calibrate on", range(len(frames)), len(frames)):
-        batch = make_batch(template, track, moments[i : i + 1], frames[i : i + 1])
-        feeds.append({names[0]: batch.visual, names[1]: batch.audio})
+    with decoding_on():
+        # Where few frames are kept, each of these is looked for in a video.
+        for i in told("reading frames to calibrate on", range(len(frames)), len(frames)):
+            batch = make_batch(template, track, moments[i : i + 1], frames[i : i + 1])
+            feeds.append({names[0]: batch.visual, names[1]: batch.audio})
     return feeds
 
 

@@ -19,6 +19,7 @@ from lipsync_nb.experiments.quality import likeness, psnr_db
 from lipsync_nb.media.containers import open_alone
 from lipsync_nb.media.h264 import H264Settings, open_h264
 from lipsync_nb.media.imaging import bgr_to_i420, resize
+from lipsync_nb.media.video import decoding_on
 from lipsync_nb.system.limits import memory_given_back
 from lipsync_nb.types.arrays import ImageArray, IndexArray
 from lipsync_nb.types.records import Box
@@ -104,14 +105,12 @@ def make_clip(
 
 
 def recorded(source: FrameSource, order: IndexArray) -> Pictures:
-    """The recording's own frames in this order; each is decoded once, where they are not many."""
-    wanted = {int(index) for index in order}
-    if len(wanted) > _MOST_KEPT or not source.is_video:
-        yield from (source.read(int(index)) for index in order)
-        return
-    stop = max(wanted) + 1
-    kept = {k: _small(image) for k, image in enumerate(source.frames(stop)) if k in wanted}
-    yield from (kept[int(index)] for index in order)
+    """The recording's own frames in this order: so many at a time, each of them decoded once."""
+    for first in range(0, len(order), _MOST_KEPT):
+        part = order[first : first + _MOST_KEPT].tolist()
+        with decoding_on():
+            kept = {index: _small(source.read(index)) for index in sorted(set(part))}
+        yield from (kept[index] for index in part)
 
 
 def _pairs(pair: Pair) -> Iterator[tuple[int, ImageArray, ImageArray]]:

@@ -167,10 +167,17 @@ def _machine_code(
     key = ("rows", repr(tuple(kernels)), repr(target), llvmlite.__version__, _own_sources())
 
     def make() -> dict[str, bytes]:
-        optimised, machine = _optimise(kernels, target)
-        return {_OBJECT: machine.emit_object(optimised)}
+        return {_OBJECT: _object_code(tuple(kernels), target)}
 
     return _linked(make()) if store is None else store.fetch(key, (_OBJECT,), make, _linked)
+
+
+@functools.lru_cache(maxsize=16)
+def _object_code(kernels: tuple[Kernel, ...], target: Target) -> bytes:
+    """The object file, at most a few hundred KB: avatars of one architecture have the same."""
+    optimised, machine = _optimise(kernels, target)
+    code: bytes = machine.emit_object(optimised)
+    return code
 
 
 def _linked(files: dict[str, bytes]) -> tuple[llvm.ExecutionEngine, int]:

@@ -17,9 +17,8 @@ pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no Chromium here"),
     pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no Playwright here"),
 ]
-# On one core: long renders run while pages are loaded.
 CELL = """import lipsync_nb as lnb
-studio = lnb.Studio("person", "tone.wav", out="out.mp4", config=lnb.RenderConfig(cores=1))
+studio = lnb.Studio("person", "tone.wav", out="out.mp4")
 studio"""
 FINISHED = f"{STUDIO} .lipsync-finished video"
 STEP = f"{STUDIO} .lipsync-step"

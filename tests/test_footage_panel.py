@@ -247,6 +247,23 @@ def test_the_face_found_after_a_drawn_square_is_the_one_that_is_shown(
     assert panel.prepare.disabled
 
 
+def test_footage_is_looked_for_in_folders(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path / "clip", [np.full((64, 64, 3), 90, np.uint8)] * 3)
+    panel = lnb.widgets.FootagePanel("", tmp_path / "out")
+    assert panel.browser.children == ()
+    panel.browse.value = True
+    (listed,) = panel.browser.children
+    listed.go(tmp_path)
+    listed.entries.value = clip.name
+    listed.choose()
+    assert panel.wait(30)
+    assert (panel.footage.value, panel.browse.value) == (str(clip), False)
+    assert panel.browser.layout.display == "none"
+    assert panel.material is not None
+    assert len(panel.material) == 3
+    panel.close()
+
+
 def test_without_faces_nothing_is_chosen(tmp_path: Path) -> None:
     panel = opened(clip_of(tmp_path / "clip", face_clip(3)), tmp_path / "out")
     panel.square.show_faces([])

@@ -43,6 +43,7 @@ from lipsync_nb.inspection.frames import MOST_SAMPLED_PIXELS, frames_to_sample
 from lipsync_nb.inspection.machine import judge_disk, judge_memory
 from lipsync_nb.inspection.networks import look_at_generator
 from lipsync_nb.inspection.sounds import frame_levels, look_at_speech
+from lipsync_nb.system.steps import Step, steps_told_to
 from lipsync_nb.types.families import FAMILIES
 from lipsync_nb.types.records import SYNCTALK_328, Box
 
@@ -616,6 +617,8 @@ def test_rubbish_is_a_finding(name: str, tmp_path: Path) -> None:
     found = seen(path)
     assert found.problems
     assert found.lacks
+    if name == "a":
+        assert (found.kind, found.topics[0]) == ("unknown file", "file")
 
 
 def test_a_speech_that_cannot_be_used_is_a_finding(synctalk_folder: Path, tmp_path: Path) -> None:
@@ -694,6 +697,15 @@ def test_command(tmp_path: Path, synctalk_folder: Path, capsys: pytest.CaptureFi
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err == f"lipsync-nb: {tmp_path}/nowhere: no such file or folder.\n"
     assert main(["inspect", str(speech), "--html", str(speech)]) == 2
+
+
+def test_what_takes_long_is_told(synctalk_folder: Path, speech_file: Path) -> None:
+    steps = list[Step]()
+    with steps_told_to(steps.append):
+        lnb.inspect(synctalk_folder, speech_file)
+    for what, total in {"looking at frames": 5, "trying": 21}.items():
+        told = [step for step in steps if step.what == what]
+        assert [(step.done, step.total) for step in told] == [(n + 1, total) for n in range(total)]
 
 
 def test_the_studio_inspects(synctalk_folder: Path, speech_file: Path, tmp_path: Path) -> None:

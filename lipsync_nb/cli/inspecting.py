@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext
 from typing import Any
 
 from lipsync_nb.system.console import tell
@@ -24,10 +26,14 @@ def _inspect(options: argparse.Namespace) -> None:
     from lipsync_nb.inspection.inspecting import inspect
     from lipsync_nb.notebook.report import write_report
 
+    from .progress import ProgressBar
+
     if options.out:
         inputs = (options.path, options.speech, options.generator)
         refuse_inputs(check_output_file(options.out), inputs)
-    found = inspect(options.path, options.speech, options.generator)
+    is_watched = sys.stderr is not None and sys.stderr.isatty()
+    with ProgressBar() if is_watched else nullcontext():
+        found = inspect(options.path, options.speech, options.generator)
     if options.out:
         write_report(options.out, found, title=f"Inspection of {found.path.name}")
     tell(str(found))

@@ -13,9 +13,9 @@ from lipsync_nb.types.records import Box
 from lipsync_nb.types.rich import Rich
 
 Severity = Literal["ok", "hint", "problem"]
-Topic = Literal["frames", "face box", "face", "network", "speech", "render", "machine"]
+Topic = Literal["file", "frames", "face box", "face", "network", "speech", "render", "machine"]
 TOPICS: tuple[Topic, ...] = (
-    "frames", "face box", "face", "network", "speech", "render", "machine",
+    "file", "frames", "face box", "face", "network", "speech", "render", "machine",
 )  # fmt: skip
 _PREVENTING = set(TOPICS) - {"machine"}
 _COLUMNS, _NAME, _MARK = 98, 18, 9

@@ -25,7 +25,8 @@ from lipsync_nb.system.cache_folders import cache_folders
 from lipsync_nb.system.inputs import given_path
 from lipsync_nb.system.outputs import scratch_folder
 from lipsync_nb.system.quiet import without_warnings
-from lipsync_nb.types.records import SAMPLE_RATE, Box, ModelSpec, Speech
+from lipsync_nb.system.steps import Step, tell_step
+from lipsync_nb.types.records import SAMPLE_RATE, Box, ModelSpec, Progress, Speech
 
 from .boxes import look_at_boxes
 from .costs import TRIAL_FRAMES, look_at_memory, look_at_time
@@ -184,7 +185,7 @@ def _of_speech(path: Path) -> Inspection:
         if "not decodable" in part.findings[0].found:
             kind, text = "unknown file", f"{path.name} is nothing that is known here"
             advice = "Give an avatar folder, a video, an .onnx file, a checkpoint or a sound file."
-            part = Part((), (Finding("speech", "problem", text, advice),))
+            part = Part((), (Finding("file", "problem", text, advice),))
         return _made(path, kind, (RECORDING, BOXES, GENERATOR, ENCODER), [part])
     is_track = heard.speech.samples is None
     needs = (GENERATOR,) if is_track else (GENERATOR, ENCODER)
@@ -365,7 +366,12 @@ def _rendered(avatar: Avatar, speech: Speech, config: RenderConfig) -> RenderRes
     # What is held for other renders, one that may run now among them, is left alone.
     apart = replace(avatar, session=Session())
     with scratch_folder() as folder:
-        return render(apart, speech, folder / "trial.mp4", replace(config, max_frames=count))
+        trial = replace(config, max_frames=count)
+        return render(apart, speech, folder / "trial.mp4", trial, progress=_tell_trial)
+
+
+def _tell_trial(progress: Progress) -> None:
+    tell_step(Step("trying", progress.done, progress.total, progress.elapsed_seconds))
 
 
 def _test_speech(avatar: Avatar) -> Speech:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 
 from lipsync_nb.avatar.frame_source import FrameSource
 from lipsync_nb.errors import AvatarError
 from lipsync_nb.system.limits import available_cores
+from lipsync_nb.system.steps import told
 from lipsync_nb.types.arrays import ImageArray
 from lipsync_nb.types.records import Box, ModelSpec
 
@@ -72,7 +74,9 @@ def look_at_pictures(
     measured = _Measured()
     shown: dict[int, ImageArray] = {}
     broken: list[tuple[int, str]] = []
-    for number, found in (*_first(source, wanted), *_others(source, strip, wanted)):
+    others = [number for number in strip if number >= wanted]
+    read = chain(_first(source, wanted), _pictures(source, others))
+    for number, found in told("looking at frames", read, wanted + len(others)):
         if isinstance(found, str):
             broken.append((number, found))
             continue
@@ -105,11 +109,6 @@ def _first(source: FrameSource, wanted: int) -> Iterator[Read]:
             yield number, np.ascontiguousarray(image)
     except AvatarError as error:
         yield number + 1, reason_of(error, source)
-
-
-def _others(source: FrameSource, strip: Sequence[int], wanted: int) -> Iterator[Read]:
-    """Frames of the strip that do not lie among the first."""
-    yield from _pictures(source, [number for number in strip if number >= wanted])
 
 
 def _pictures(source: FrameSource, numbers: Sequence[int]) -> Iterator[Read]:

@@ -46,6 +46,13 @@ def steps_told_to(listener: StepListener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def tell_step(step: Step) -> None:
+    """Tell whoever listens."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(step)
+
+
 def told(what: str, items: Iterable[Item], total: int) -> Iterator[Item]:
     """The items; whoever listens is told of each one that was used.
 

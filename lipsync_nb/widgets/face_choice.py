@@ -18,7 +18,8 @@ from lipsync_nb.footage.preparing import tracked
 from lipsync_nb.types.arrays import ImageArray
 
 from .face_square import FloatPoints
-from .file_browser import FileBrowser, expanded
+from .fields import wide
+from .file_browser import browsed, expanded
 
 MODEL_SUFFIXES = (".task", ".tflite")
 _LEAST_SCORE, _MOST_FACES = 0.5, 6
@@ -50,18 +51,12 @@ class FaceChoice:
             placeholder=".task or .tflite files",
             tooltip=f"MediaPipe's face landmark network: {_FILES}. {_SURE}",
             style={"description_width": "90px"},
-            layout={"width": "auto", "max_width": "560px", "flex": "1 1 200px", "min_width": "0"},
+            layout=wide(),
         )  # fmt: skip
-        self.browse = widgets.ToggleButton(
-            False, description="Browse", icon="folder-open", layout={"width": "100px"},
-            tooltip="Look for the face network in the folders of the kernel's machine",
-        )  # fmt: skip
-        # Its list is made when it is asked for: seldom.
-        self.browser = widgets.VBox([])
-        self.row = widgets.HBox([self.files, self.browse], layout={"flex_flow": "row wrap"})
+        self.row, self.browse, self.browser = browsed(
+            self.files, "face network", "file", MODEL_SUFFIXES, self.add_file
+        )
         self.files.observe(lambda change: self._renamed(), "value")
-        self.browse.observe(lambda change: self._show_browser(), "value")
-        self._show_browser()
 
     @property
     def paths(self) -> list[Path]:
@@ -145,11 +140,6 @@ class FaceChoice:
     def _renamed(self) -> None:
         self.forget()
         self._on_networks()
-
-    def _show_browser(self) -> None:
-        if self.browse.value and not self.browser.children:
-            self.browser.children = [FileBrowser(self.add_file, "file", MODEL_SUFFIXES)]
-        self.browser.layout.display = "" if self.browse.value else "none"
 
 
 def face_of(point: FloatPoints, outlines: list[FloatPoints]) -> int:

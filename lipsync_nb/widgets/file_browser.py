@@ -11,6 +11,7 @@ import ipywidgets as widgets
 from lipsync_nb.errors import NotFoundError
 from lipsync_nb.notebook import charts
 
+from .fields import beside, browse_button
 from .panel import Panel
 
 _ROWS, _MOST = 8, 2000
@@ -95,6 +96,33 @@ class FileBrowser(Panel):
 
     def _say(self, text: str, is_error: bool = False) -> None:
         self.place.value = charts.note(text, is_error=is_error)
+
+
+def browsed(
+    field: widgets.Text,
+    what: str,
+    kind: str,
+    suffixes: tuple[str, ...],
+    on_choice: Callable[[Path], None],
+) -> tuple[widgets.HBox, widgets.ToggleButton, widgets.VBox]:
+    """A field with a button beside it, the button, and the place where it opens a list of files.
+
+    The list is made when it is asked for.
+
+    Args:
+        what: the field names, for the button's tooltip.
+        kind, suffixes, on_choice: see `FileBrowser`.
+    """
+    button, place = browse_button(what), widgets.VBox([])
+
+    def show(*change: object) -> None:
+        if button.value and not place.children:
+            place.children = [FileBrowser(on_choice, kind, suffixes)]
+        place.layout.display = "" if button.value else "none"
+
+    button.observe(show, "value")
+    show()
+    return beside(field, button), button, place
 
 
 def expanded(path: str | Path) -> Path:

@@ -21,12 +21,13 @@ from lipsync_nb.footage.preparing import Finish, finished
 from lipsync_nb.footage.summary import words_of, written_words
 from lipsync_nb.footage.workshop import Steps, Workshop
 from lipsync_nb.media.imaging import encode_picture
+from lipsync_nb.media.video import VIDEO_SUFFIXES
 from lipsync_nb.notebook import charts
 from lipsync_nb.types.records import Box, Progress, ProgressCallback
 
 from .face_choice import FaceChoice, face_of
 from .face_square import FaceSquare, FloatPoints
-from .file_browser import expanded
+from .file_browser import browsed, expanded
 from .job import problem_text
 from .panel import Panel
 from .task import Task
@@ -81,7 +82,8 @@ class FootagePanel(Panel):
         self._is_closed = False
         self._make_controls(footage, out)
         super().__init__([
-            self.footage,
+            self.row,
+            self.browser,
             self.out,
             self.faces.row,
             self.faces.browser,
@@ -103,6 +105,9 @@ class FootagePanel(Panel):
             str(footage), description="footage", placeholder="a video, or a folder of pictures",
             style=_TEXT, layout=dict(wide), tooltip="What the avatar is made of",
         )  # fmt: skip
+        self.row, self.browse, self.browser = browsed(
+            self.footage, "footage", "footage", VIDEO_SUFFIXES, self._take
+        )
         self.out = widgets.Text(
             str(out), description="new avatar", style=_TEXT, layout=dict(wide),
             tooltip="The folder to make",
@@ -149,6 +154,10 @@ class FootagePanel(Panel):
             self._say(_HELP, *([_CLICK] if self.faces.can_find else []), *material.notes)
 
         self._start(work, done, "opening")
+
+    def _take(self, path: Path) -> None:
+        self.footage.value, self.browse.value = str(path), False
+        self.open_footage()
 
     def draw(self, box: tuple[int, ...], frame: int | None = None) -> None:
         """A square was drawn, by default on the frame that is shown."""
@@ -410,7 +419,8 @@ class FootagePanel(Panel):
         can_find = self.faces.can_find
         self.find.disabled = is_running or not is_open or not can_find
         self.find.tooltip = _FIND if can_find else f"Needs a network: {HINT}"
-        self.faces.files.disabled = self.faces.browse.disabled = is_running
+        for control in (self.faces.files, self.faces.browse, self.browse):
+            control.disabled = is_running
         is_lost = self._found is not None and bool(self._found.missing)
         self.missing.layout.display = "" if is_lost else "none"
         self.prepare.disabled = is_running or not self._is_ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from lipsync_nb.inspection.inspecting import inspect
 from lipsync_nb.notebook import charts
 from lipsync_nb.notebook.displays import config_text
 from lipsync_nb.system.limits import memory_given_back
+from lipsync_nb.system.steps import Step, steps_told_to
 from lipsync_nb.types.records import Speech
 
 from .job import problem_text
@@ -23,6 +25,7 @@ from .panel import Panel
 
 # The avatar or its path, and what loads the speech.
 Chosen = tuple[Avatar | str, Callable[[], Speech]]
+_TOLD_EVERY_SECONDS = 0.25
 
 
 class InspectionPanel(Panel):
@@ -41,6 +44,7 @@ class InspectionPanel(Panel):
     ) -> None:
         self._chosen, self._config = chosen, config
         self._thread: threading.Thread | None = None
+        self._told_at = 0.0
         self.result: Inspection | None = None
         self.button = widgets.Button(
             description="Inspect", button_style="primary", icon="search",
@@ -81,7 +85,8 @@ class InspectionPanel(Panel):
     @memory_given_back()
     def _work(self, avatar: Avatar | str, load: Callable[[], Speech], config: RenderConfig) -> None:
         try:
-            found = _inspected(avatar, load, config)
+            with steps_told_to(self._on_step):
+                found = _inspected(avatar, load, config)
         except Exception as error:
             self._view.value = ""
             self._say(problem_text(error), is_error=True)
@@ -90,6 +95,11 @@ class InspectionPanel(Panel):
             self._view.value = found.to_html()
             self._say(f"This was found. Settings: {config_text(config)}.")
         self.button.disabled = False
+
+    def _on_step(self, step: Step) -> None:
+        if time.monotonic() - self._told_at >= _TOLD_EVERY_SECONDS:
+            self._told_at = time.monotonic()
+            self._say(f"{step.text[0].upper()}{step.text[1:]}.")
 
     def _say(self, text: str, is_error: bool = False) -> None:
         self._message.value = charts.note(text, is_error=is_error)

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kept_kinds import Made, made_in
 
 import lipsync_nb as lnb
 from lipsync_nb.avatar.session import SESSION
+from lipsync_nb.network import preparation
 from lipsync_nb.pipeline import calibration, generation
 from lipsync_nb.system.background import wait_for_background
 from lipsync_nb.types.arrays import ImageArray
@@ -40,6 +42,14 @@ def _short_calibrations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (calibration, generation):
             patch.setattr(module, "CALIBRATION_FRAMES", 8)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _simplified_once() -> Iterator[None]:
+    """The same network is simplified once here; processes that tests start do it each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "simplify", lru_cache(maxsize=64)(preparation.simplify))
         yield
 
 

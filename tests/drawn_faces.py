@@ -47,7 +47,15 @@ def square_at(index: int, shift: float = 0.0) -> np.ndarray:
 
 def draw_on(square: FaceSquare, box: Sequence[float] | np.ndarray) -> None:
     """As the page tells of a square that was drawn."""
-    square.drawn = [*(round(float(value)) for value in box), square.answered + 1]
+    corners = [round(float(value)) for value in box]
+    told = {"kind": "drawn", "box": corners, "number": square.answered + 1}
+    square._handle_custom_msg(told, [])
+
+
+def click_on(square: FaceSquare, x: float, y: float) -> None:
+    """As the page tells of a point that was clicked."""
+    told = {"kind": "clicked", "point": [x, y], "number": square.answered + 1}
+    square._handle_custom_msg(told, [])
 
 
 def _head(picture: np.ndarray, x: float, y: float, r: float, index: int) -> ImageArray:

@@ -171,7 +171,11 @@ def drawn(box):
     said.value += f"drawn {box};"
 square = FaceSquare(drawn)
 square.show(image, None)
-ipywidgets.VBox([square, said])"""
+take = ipywidgets.Button(description="Take")
+take.on_click(lambda _: setattr(said, "value", said.value + f"taken {square.box};"))
+panel = ipywidgets.VBox([take, square, said])
+panel.add_class("lipsync-keys")
+panel"""
 
 
 def test_a_busy_kernel_does_not_move_a_square_back(lab: Lab, folder: Path) -> None:
@@ -191,7 +195,9 @@ def test_a_busy_kernel_does_not_move_a_square_back(lab: Lab, folder: Path) -> No
         shown.wait_for_selector("text=drawn (20, 20, 60, 60)", timeout=30_000)
         # By the handle of the square as it was moved, while the kernel is busy with that.
         drag(page, (left + 160, top + 110), (30, 30))
-        shown.wait_for_selector("text=drawn (120, 70, 190, 140)", timeout=30_000)
+        # A button waits until the kernel has answered what was drawn before.
+        shown.locator("button:has-text('Take')").click()
+        shown.wait_for_selector("text=taken [120, 70, 190, 140]", timeout=30_000)
         assert own_errors(page) == []
 
 

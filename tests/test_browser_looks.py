@@ -32,7 +32,7 @@ avatar, speech = lnb.load_avatar("person"), lnb.load_speech("tone.wav")
 made = lnb.render(avatar, speech, "alone.mp4")
 named, deep = lnb.widgets.FootagePanel("clip"), Path("d" * 120, "e" * 120)
 deep.mkdir(parents=True, exist_ok=True)
-named.faces.browse.value = True
+named.browse.value = named.faces.browse.value = True
 timing = lnb.widgets.TimingView()
 timing.add(made)
 upload = lnb.widgets.Upload()

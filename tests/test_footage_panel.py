@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_faces import clip_of, draw_on, face_clip, square_at
+from drawn_faces import click_on, clip_of, draw_on, face_clip, square_at
 from test_face_networks import needs_networks, two_faces
 
 import lipsync_nb as lnb
@@ -45,15 +45,15 @@ def test_of_two_faces_the_one_that_is_clicked(of_two: lnb.widgets.FootagePanel) 
     assert panel.square.chosen == -1
     assert "click the one that is meant" in panel.message.value
     # What the page sends when a point was clicked: beside all faces, and on one.
-    panel.square.clicked = [310.0, 290.0]
+    click_on(panel.square, 310, 290)
     assert panel.faces.at is None
-    panel.square.clicked = list(small)
+    click_on(panel.square, *small)
     panel.find.click()
     assert panel.wait(60)
     assert abs(middle(panel) - small[0]) < 20
     assert panel._found.missing == ()
     panel.frame.value = 5
-    panel.square.clicked = [large[0] + 5, large[1]]
+    click_on(panel.square, large[0] + 5, large[1])
     assert abs(middle(panel) - large[0] - 5) < 20
     chosen = np.array(panel.square.outlines[panel.square.chosen])
     assert chosen[:, 0].min() < large[0] + 5 < chosen[:, 0].max()
@@ -267,7 +267,7 @@ def test_footage_is_looked_for_in_folders(tmp_path: Path) -> None:
 def test_without_faces_nothing_is_chosen(tmp_path: Path) -> None:
     panel = opened(clip_of(tmp_path / "clip", face_clip(3)), tmp_path / "out")
     panel.square.show_faces([])
-    panel.square.clicked = [10.0, 10.0]
+    click_on(panel.square, 10, 10)
     assert panel.faces.at is None
     panel.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,17 +33,17 @@ class FaceSquare(anywidget.AnyWidget):
     """
 
     _esm = script("face_square.js")
+    # What is pressed must not overtake what was drawn.
+    _css = ".lipsync-waits button { pointer-events: none; opacity: 0.6; }"
     picture = traitlets.Bytes().tag(sync=True)
     width = traitlets.Int(1).tag(sync=True)
     height = traitlets.Int(1).tag(sync=True)
     box: traitlets.List[float] = traitlets.List().tag(sync=True)
     is_drawn = traitlets.Bool(False).tag(sync=True)
-    # A square of the page and its number; it is answered once what became of it is shown.
-    drawn: traitlets.List[float] = traitlets.List().tag(sync=True)
+    # The number of the page's last square or click of which it is shown what became of it.
     answered = traitlets.Int(0).tag(sync=True)
     outlines: traitlets.List[list[list[float]]] = traitlets.List().tag(sync=True)
     chosen = traitlets.Int(-1).tag(sync=True)
-    clicked: traitlets.List[float] = traitlets.List().tag(sync=True)
 
     def __init__(
         self,
@@ -51,8 +52,8 @@ class FaceSquare(anywidget.AnyWidget):
     ) -> None:
         super().__init__()
         self._on_draw, self._on_click = on_draw, on_click
-        self.observe(self._on_change, "drawn")
-        self.observe(self._on_clicked, "clicked")
+        self._in_turn = threading.RLock()
+        self.on_msg(self._on_message)
 
     def show(
         self, image: ImageArray | None, box: Sequence[float] | None, is_drawn: bool = False
@@ -77,19 +78,26 @@ class FaceSquare(anywidget.AnyWidget):
             self.outlines = [np.round(points, 1).tolist() for points in outlines]
             self.chosen = chosen
 
-    def _on_clicked(self, change: dict[str, Any]) -> None:
-        point = tuple(float(value) for value in change["new"])
-        if len(point) == 2:
-            # The same point may be clicked again.
-            self.clicked = []
-            if self._on_click is not None:
-                self._on_click(*point)
+    def _on_message(self, _: object, message: dict[str, Any], buffers: object) -> None:
+        """From the page, with a number: a square that was drawn, or a point that was clicked."""
+        number = int(message["number"])
+        # ipykernel 7.4 takes a widget's messages in two threads, where JupyterLab uses subshells.
+        with self._in_turn, self.hold_sync():
+            if number < self.answered:
+                return
+            try:
+                self._take(message)
+            finally:
+                # Also where it fails: a page that waits for an answer takes no other square.
+                self.answered = number
 
-    def _on_change(self, change: dict[str, Any]) -> None:
-        *drawn, number = (int(value) for value in change["new"])
-        with self.hold_sync():
-            self.box = list[float](drawn)
-            # Also where it fails: a page that waits for an answer takes no other square.
-            self.answered = number
-            if self._on_draw is not None:
-                self._on_draw(tuple(drawn))
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["kind"] == "clicked":
+            x, y = message["point"]
+            if self._on_click is not None:
+                self._on_click(float(x), float(y))
+            return
+        drawn = tuple(int(value) for value in message["box"])
+        self.box = list[float](drawn)
+        if self._on_draw is not None:
+            self._on_draw(drawn)

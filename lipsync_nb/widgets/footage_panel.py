@@ -100,7 +100,7 @@ class FootagePanel(Panel):
         self._refresh()
 
     def _make_controls(self, footage: str | Path, out: str | Path) -> None:
-        wide = {"width": "auto", "max_width": "640px"}
+        wide = {"width": "auto", "max_width": "560px"}
         self.footage = widgets.Text(
             str(footage), description="footage", placeholder="a video, or a folder of pictures",
             style=_TEXT, layout=dict(wide), tooltip="What the avatar is made of",

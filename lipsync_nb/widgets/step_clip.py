@@ -105,7 +105,10 @@ def make_clip(
 
 
 def recorded(source: FrameSource, order: IndexArray) -> Pictures:
-    """The recording's own frames in this order: so many at a time, each of them decoded once."""
+    """The recording's own frames in this order; of a video so many at a time, each decoded once."""
+    if not source.is_video:
+        yield from (source.read(int(index)) for index in order)
+        return
     for first in range(0, len(order), _MOST_KEPT):
         part = order[first : first + _MOST_KEPT].tolist()
         with decoding_on():

@@ -49,7 +49,7 @@ function render({ model, el }) {
   let url = "";
   let box = [];
   let drag = null;
-  // The number of the last square that the kernel was sent.
+  // The number of the last square or click that the kernel was told.
   let last = model.get("answered");
 
   function showPicture() {
@@ -76,7 +76,22 @@ function render({ model, el }) {
       `width:${(100 * (x2 - x1)) / width}%;height:${(100 * (y2 - y1)) / height}%`;
   }
 
+  // Another view of this picture may have told since. A message, no state: that would wait until a
+  // busy kernel took the one before. Messages of other widgets may still overtake it there, so that
+  // the panel's buttons wait for the answer.
+  function tell(what) {
+    last = Math.max(last, model.get("answered")) + 1;
+    model.send({ ...what, number: last });
+    showWaiting();
+  }
+
+  function showWaiting() {
+    const panel = el.closest(".lipsync-keys");
+    if (panel) panel.classList.toggle("lipsync-waits", model.get("answered") < last);
+  }
+
   function fromModel() {
+    showWaiting();
     // A busy kernel shows a square after the next one was drawn: that one stays.
     if (drag || model.get("answered") < last) return;
     box = [...model.get("box")];
@@ -101,8 +116,7 @@ function render({ model, el }) {
   }
 
   function click(x, y) {
-    model.set("clicked", [Math.round(x), Math.round(y)]);
-    model.save_changes();
+    tell({ kind: "clicked", point: [Math.round(x), Math.round(y)] });
   }
 
   // The one after the chosen one, for who has no mouse.
@@ -129,12 +143,7 @@ function render({ model, el }) {
     const top = Math.round(clamp(y, 0, height - side));
     box = [left, top, left + side, top + side];
     showBox();
-    if (send) {
-      // Another view of this picture may have drawn since.
-      last = Math.max(last, model.get("answered"), model.get("drawn")[4] ?? 0) + 1;
-      model.set("drawn", [...box, last]);
-      model.save_changes();
-    }
+    if (send) tell({ kind: "drawn", box });
   }
 
   function begin(event) {

@@ -11,6 +11,7 @@ import pytest
 from drawn_faces import clip_of
 
 import lipsync_nb as lnb
+from lipsync_nb.footage import model_files
 from lipsync_nb.footage.box_paths import paths_of_tracks
 from lipsync_nb.footage.face_networks import FaceNetworks, Roi
 from lipsync_nb.footage.faces import FaceFollower
@@ -211,7 +212,7 @@ def test_bad_networks_are_sentences(tmp_path: Path) -> None:
 def test_without_networks_the_way_out_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.metadata.Distribution.files", None)
+    monkeypatch.setattr(model_files, "PACKAGE", "nobody-has-installed-this")
     assert not networks_installed()
     footage = clip_of(tmp_path / "clip", [np.full((64, 64, 3), 90, np.uint8)])
     with pytest.raises(lnb.LipsyncError) as caught:

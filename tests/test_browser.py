@@ -197,6 +197,7 @@ def test_a_busy_kernel_does_not_move_a_square_back(lab: Lab, folder: Path) -> No
         drag(page, (left + 160, top + 110), (30, 30))
         # A button waits until the kernel has answered what was drawn before.
         shown.locator("button:has-text('Take')").click()
+        shown.wait_for_selector("text=drawn (120, 70, 190, 140)", timeout=30_000)
         shown.wait_for_selector("text=taken [120, 70, 190, 140]", timeout=30_000)
         assert own_errors(page) == []
 
